@@ -1,0 +1,240 @@
+"""Every hyperparameter: its default, check, tuning range and meaning on one line. Stdlib only.
+
+`container` parses a job's hyperparameters with it; `launcher` reads the tuning ranges from it.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NoReturn
+
+from container.errors import UserError
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+
+@dataclass(frozen=True)
+class TuningRange:
+    """What a tuning job searches when the user names no range of their own."""
+
+    low: float
+    high: float
+    scaling: Literal["Linear", "Logarithmic"] = "Linear"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    values: tuple[str, ...]
+
+    def parse(self, name: str, value: object) -> str:
+        """The value, if it is one of the words. Raises UserError."""
+        if value in self.values:
+            return str(value)
+        raise UserError(
+            f"{name} must be one of {', '.join(self.values)}, got {value!r}{_hint(str(value), self.values)}"
+        )
+
+    def describe(self) -> str:
+        """The allowed values, for `--help` and the README."""
+        return ", ".join(self.values)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    def parse(self, name: str, value: object) -> bool:
+        """The value as a bool. Raises UserError."""
+        text = str(value).lower()
+        if text in ("true", "1", "yes", "on"):
+            return True
+        if text in ("false", "0", "no", "off"):
+            return False
+        raise UserError(f"{name} must be true or false, got {value!r}.")
+
+    def describe(self) -> str:
+        """The allowed values, for `--help` and the README."""
+        return "true, false"
+
+
+@dataclass(frozen=True)
+class Real:
+    """A finite number between two bounds; `above` excludes its bound, `least` and `most` include theirs."""
+
+    above: float | None = None
+    least: float | None = None
+    most: float = math.inf
+
+    def parse(self, name: str, value: object) -> float:
+        """The value as a float. Raises UserError."""
+        if isinstance(value, bool):
+            raise UserError(f"{name} must be a number, got {value!r}.")
+        try:
+            number = float(str(value))
+        except ValueError:
+            raise UserError(f"{name} must be a number, got {value!r}.") from None
+        if not math.isfinite(number):
+            raise UserError(f"{name} must be a finite number, got {value!r}.")
+        if self.above is not None and number <= self.above:
+            raise UserError(f"{name} must be greater than {self.above:g}, got {value}.")
+        if self.least is not None and number < self.least:
+            raise UserError(f"{name} must be at least {self.least:g}, got {value}.")
+        if number > self.most:
+            raise UserError(f"{name} must be at most {self.most:g}, got {value}.")
+        return number
+
+    def describe(self) -> str:
+        """The allowed values, for `--help` and the README."""
+        low = f"> {self.above:g}" if self.above is not None else f"≥ {self.least:g}"
+        return low if math.isinf(self.most) else f"{low}, ≤ {self.most:g}"
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number from `least` to `most`."""
+
+    least: int
+    most: int
+
+    def parse(self, name: str, value: object) -> int:
+        """The value as an int; `"3.0"` counts as 3. Raises UserError."""
+        number = Real(least=self.least, most=self.most).parse(name, value)
+        if not number.is_integer():
+            raise UserError(f"{name} must be a whole number, got {value}.")
+        return int(number)
+
+    def describe(self) -> str:
+        """The allowed values, for `--help` and the README."""
+        return f"{self.least} to {self.most}"
+
+
+Check = Choice | Flag | Real | Integer
+Tuning = TuningRange | tuple[int, ...] | None
+
+
+def _declare(default: object, check: Check, meaning: str, *, tune: Tuning = None) -> Any:
+    return field(default=default, metadata={"check": check, "meaning": meaning, "tune": tune})
+
+
+def _logarithmic(low: float, high: float) -> TuningRange:
+    return TuningRange(low, high, "Logarithmic")
+
+
+# fmt: off
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """One job's hyperparameters, checked. Names are written with hyphens outside Python."""
+
+    arch: str = _declare("resnet18", Choice(RESNETS), "torchvision architecture to fine-tune")
+    weights: str = _declare("imagenet", Choice(("imagenet", "none")), "start from ImageNet weights, or from scratch")
+    trainable: str = _declare("head", Choice(("head", "all")), "train the new head on a frozen backbone, or all layers")
+    epochs: int = _declare(5, Integer(1, 10_000), "passes over the training images", tune=TuningRange(2, 10))
+    lr: float = _declare(1e-3, Real(above=0, most=1000), "peak learning rate, reached after warm-up", tune=_logarithmic(1e-4, 1e-1))
+    eps: float = _declare(1e-8, Real(above=0, most=1), "AdamW's epsilon", tune=_logarithmic(1e-9, 1e-8))
+    batch_size: int = _declare(64, Integer(1, 65_536), "images per training step", tune=(32, 64, 128))
+    test_batch_size: int = _declare(128, Integer(1, 65_536), "images per evaluation step")
+    optimizer: str = _declare("adamw", Choice(("adamw", "sgd")), "optimizer; sgd uses Nesterov momentum 0.9")
+    weight_decay: float = _declare(1e-4, Real(least=0, most=10), "decay of all weights but biases and norms")
+    seed: int = _declare(0, Integer(0, 2**31 - 1), "the same seed gives the same numbers on a CPU")
+    image_size: int = _declare(224, Integer(32, 1024), "side of the square that the network sees, in pixels")
+    crop_scale: float = _declare(0.35, Real(above=0, most=1), "smallest share of a training image that a random crop keeps; 1 turns crops off")
+    flip: bool = _declare(True, Flag(), "mirror training images at random; turn off where left and right differ, as in digits")
+    validation_split: float = _declare(0.15, Real(above=0, most=0.5), "share split off for validation where no validation images are given")
+    test_split: float = _declare(0.15, Real(least=0, most=0.5), "share split off for the test where the data is one folder of classes")
+    rejected_limit: float = _declare(0.05, Real(least=0, most=1), "the job fails when more than this share of the images cannot be read")
+    precision: str = _declare("auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes bfloat16 where the processor has it")
+    debug: str = _declare("off", Choice(("off", "losses", "standard")), "smdebug collections to save when SageMaker sends no debugger configuration")
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is declared of one hyperparameter."""
+
+    name: str
+    default: object
+    check: Check
+    meaning: str
+    tune: Tuning
+
+
+def declarations() -> Iterator[Declaration]:
+    """Every hyperparameter in order, named as the user writes it."""
+    for entry in dataclasses.fields(Hyperparameters):
+        yield Declaration(entry.name.replace("_", "-"), entry.default, **entry.metadata)
+
+
+def parse(*sources: Mapping[str, object]) -> Hyperparameters:
+    """Check what SageMaker or the user gave, where every value may be a string.
+
+    Later sources win over earlier ones. Names may use hyphens or underscores. SageMaker's own
+    entries (`sagemaker_*`, `_tuning_objective_metric`) are ignored.
+
+    Raises:
+        UserError: an unknown name, a name given twice, or a value outside its bounds.
+    """
+    declared = {declaration.name: declaration for declaration in declarations()}
+    values: dict[str, Any] = {}
+    for source in sources:
+        named: dict[str, object] = {}
+        for key, value in source.items():
+            if key.startswith(("sagemaker_", "_")):
+                continue
+            name = key.replace("_", "-")
+            if name not in declared:
+                refuse_unknown(key, f"There is no hyperparameter {key!r}")
+            if name in named:
+                raise UserError(f"{name} is given twice, with a hyphen and with an underscore.")
+            named[name] = value
+        values |= named
+    checked: dict[str, Any] = {
+        name.replace("-", "_"): declared[name].check.parse(name, _unquoted(value))
+        for name, value in values.items()
+    }
+    return Hyperparameters(**checked)
+
+
+def refuse_unknown(name: str, sentence: str) -> NoReturn:
+    """Raise UserError with the sentence and the hyperparameter that was most likely meant."""
+    known = tuple(declaration.name for declaration in declarations())
+    raise UserError(sentence + _hint(name.replace("_", "-"), known))
+
+
+def as_strings(hyperparameters: Hyperparameters) -> dict[str, str]:
+    """The flat map of strings that SageMaker's API and `hyperparameters.json` hold."""
+    return {
+        name.replace("_", "-"): str(value)
+        for name, value in dataclasses.asdict(hyperparameters).items()
+    }
+
+
+def _unquoted(value: object) -> object:
+    """SageMaker's SDK sends a string as JSON, with quotes around it."""
+    if isinstance(value, str) and value.startswith('"'):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value
+
+
+_SYNONYMS = {
+    "architecture": "arch",
+    "learning-rate": "lr",
+    "model": "arch",
+    "num-epochs": "epochs",
+    "pretrained": "weights",
+    "random-seed": "seed",
+}
+
+
+def _hint(given: str, known: tuple[str, ...]) -> str:
+    """The end of a sentence that names what the user most likely meant."""
+    nearest = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    likely = _SYNONYMS.get(given, nearest[0] if nearest else None)
+    return f"; did you mean {likely!r}?" if likely in known else f"; known are {', '.join(known)}."

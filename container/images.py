@@ -1,0 +1,134 @@
+"""Decode and preprocess images: one code path for evaluation in training and for serving.
+
+Knows Pillow and NumPy, not torch: `serve` uses it on hosts where torch is never imported.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from container.errors import UserError
+
+Pixels = NDArray[np.uint8]
+"""An RGB image of shape (height, width, 3)."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_PIXELS = 100_000_000
+"""Larger images are refused before they are decoded: 100 megapixels are 300 MB of RGB."""
+MAX_ASPECT = 4
+"""Of a longer image only the middle is kept, so that no image grows when it is resized."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class ImageError(UserError):
+    """These bytes are not an image that can be used."""
+
+
+class ImageTooLargeError(ImageError):
+    """The image has more pixels than MAX_PIXELS."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the network's input; travels with the weights in the artifact.
+
+    The shorter side is resized to `resize_size` pixels (bilinear, antialiased), the middle square
+    of `image_size` pixels is cut out, and the network itself subtracts `mean` and divides by `std`.
+    """
+
+    image_size: int = 224
+    resize_size: int = 256
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @classmethod
+    def for_image_size(cls, image_size: int) -> "Preprocessing":
+        """ImageNet's proportion: 256 for 224."""
+        return cls(image_size=image_size, resize_size=round(image_size * 256 / 224))
+
+    def __call__(self, data: bytes) -> Pixels:
+        """The middle square of an encoded image, (image_size, image_size, 3). Raises ImageError."""
+        return center_crop(decode(data, self.resize_size), self.image_size)
+
+    def from_pixels(self, pixels: Pixels) -> Pixels:
+        """The middle square of a decoded image of any size."""
+        image = _resize(Image.fromarray(pixels), self.resize_size)
+        return center_crop(np.asarray(image), self.image_size)
+
+
+def decode(data: bytes, short_side: int) -> Pixels:
+    """Decode one image, upright and in RGB, its shorter side resized to `short_side` pixels.
+
+    Of an animation the first frame counts; transparent parts become white.
+
+    Raises:
+        ImageTooLargeError: more pixels than MAX_PIXELS.
+        ImageError: not an image, an unknown format, truncated or broken.
+    """
+    if not data:
+        raise ImageError("The image is empty: 0 bytes.")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images and of odd metadata; MAX_PIXELS is checked here.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise ImageTooLargeError(
+                        f"The image has {width} x {height} pixels; at most "
+                        f"{MAX_PIXELS // 1_000_000} million are accepted."
+                    )
+                # Twice the wanted size leaves the antialiasing to the exact resize below.
+                reach = 2 * short_side / min(width, height)
+                image.draft("RGB", (round(width * reach), round(height * reach)))
+                ImageOps.exif_transpose(image, in_place=True)
+                return np.asarray(_resize(_rgb(image), short_side))
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"This is not an image in one of the formats {', '.join(FORMATS)}."
+        ) from None
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        raise ImageError(f"The image is damaged: {error}.") from error
+
+
+def center_crop(pixels: Pixels, size: int) -> Pixels:
+    """The middle square of `size` pixels; (height, width, 3) to (size, size, 3)."""
+    top = (pixels.shape[0] - size) // 2
+    left = (pixels.shape[1] - size) // 2
+    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+
+
+def _resize(image: Image.Image, short_side: int) -> Image.Image:
+    width, height = image.size
+    kept_width = min(width, MAX_ASPECT * height)
+    kept_height = min(height, MAX_ASPECT * width)
+    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    scale = short_side / min(kept_width, kept_height)
+    size = (
+        max(short_side, round(kept_width * scale)),
+        max(short_side, round(kept_height * scale)),
+    )
+    box = (left, top, left + kept_width, top + kept_height)
+    return image.resize(size, Image.Resampling.BILINEAR, box=box)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion clips
+        grey = np.asarray(image).astype(np.float32) / 257
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", coloured.size, "white")
+        return Image.alpha_composite(white, coloured).convert("RGB")
+    return image.convert("RGB")

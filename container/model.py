@@ -1,0 +1,104 @@
+"""Build a torchvision ResNet with a new head, and turn it into an artifact. Needs torch."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import ResNet, get_model
+
+from container import artifact
+from container.images import Preprocessing
+
+
+def build_resnet(architecture: str, classes: int) -> ResNet:
+    """A randomly initialised ResNet whose head scores `classes` classes."""
+    network: ResNet = get_model(architecture, weights=None, num_classes=classes)
+    return network
+
+
+def load_backbone(network: ResNet, weights: Mapping[str, Tensor]) -> None:
+    """Copy all weights but the head's; the new head stays as initialised.
+
+    Raises:
+        ValueError: a tensor is missing, or has another shape than the architecture's.
+    """
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+            continue
+        if name not in weights:
+            raise ValueError(f"{name} is missing")
+        if weights[name].shape != tensor.shape:
+            raise ValueError(
+                f"{name} has shape {tuple(weights[name].shape)}, not {tuple(tensor.shape)}"
+            )
+        tensor.copy_(weights[name])
+
+
+def freeze_backbone(network: ResNet) -> None:
+    """Leave only the head trainable."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith("fc."))
+
+
+def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """From uint8 (N, size, size, 3) to the network's float32 input (N, 3, size, size).
+
+    The permuted view is channels-last in memory already, the layout convolutions run fastest in.
+    """
+    mean = torch.tensor(preprocessing.mean, device=images.device) * 255
+    std = torch.tensor(preprocessing.std, device=images.device) * 255
+    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def save(
+    network: nn.Module,
+    directory: Path,
+    *,
+    architecture: str,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    hyperparameters: Mapping[str, str],
+    metrics: Mapping[str, float],
+    data: Mapping[str, Any],
+) -> None:
+    """Write the artifact, with the network's own answers for the reference images."""
+    weights = {
+        name: tensor.detach().to("cpu", torch.float32).numpy()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    facts = artifact.Facts(
+        architecture=architecture,
+        classes=tuple(classes),
+        preprocessing=preprocessing,
+        reference_scores=_reference_scores(network, preprocessing),
+        weights_sha256="",
+        hyperparameters=hyperparameters,
+        metrics=metrics,
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+        },
+        data=data,
+    )
+    artifact.save(directory, weights, facts)
+
+
+@torch.inference_mode()
+def _reference_scores(
+    network: nn.Module, preprocessing: Preprocessing
+) -> tuple[tuple[float, ...], ...]:
+    device = next(network.parameters()).device
+    images = torch.from_numpy(artifact.reference_images(preprocessing)).to(device)
+    was_training = network.training
+    network.eval()
+    scores: np.ndarray[Any, Any] = network(normalise(images, preprocessing)).cpu().numpy()
+    network.train(was_training)
+    return tuple(tuple(float(score) for score in row) for row in scores)

@@ -1,0 +1,45 @@
+"""Fine-tune a ResNet on a folder of images, as a SageMaker training job does."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+from container.errors import UserError
+from container.hyperparameters import parse
+from container.job import Job
+from container.training import flags, script_mode
+from container.training.stopping import Stopped, StopSignal
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the training job of this process and return its exit code.
+
+    This is the failure boundary: whatever goes wrong ends up in `output/failure` and as exit code
+    1. SIGTERM and Ctrl-C end the job early, with what was learned saved and exit code 0.
+    """
+    stop = StopSignal()
+    stop.install()
+    job: Job | None = None
+    try:
+        given = flags.read(argv)
+        job = Job.from_environment()
+        if script_mode.is_requested(job):
+            return script_mode.run()
+        options = parse(job.read_hyperparameters(), given)
+        # Imported late: torch takes seconds, and `--help` and misspelt options none.
+        from container.training.run import train
+
+        train(job, options, stop)
+    except Stopped:
+        print("Stopped as asked.", flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        if job:
+            job.fail(error)
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        if job:
+            job.fail(error)
+        return 1
+    return 0

@@ -1,0 +1,154 @@
+"""Every image decoded once: upright RGB, shorter side at the evaluation size, in one mapped file.
+
+The file lies in the system's temporary directory and has no name, so it goes with the process;
+the operating system keeps in memory what fits. Unreadable images are left out and listed.
+"""
+
+import csv
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from container.errors import UserError
+from container.images import ImageError, Pixels, decode
+from container.progress import track
+from container.training.dataset import Split
+from container.training.stopping import StopSignal
+
+MAX_FILE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An image file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """The readable images of one split; `images[i]` has shape (height, width, 3)."""
+
+    images: tuple[Pixels, ...]
+    labels: NDArray[np.int64]
+    paths: tuple[Path, ...]
+    rejected: tuple[Rejected, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def decode_split(split: Split, short_side: int, name: str, stop: StopSignal) -> DecodedImages:
+    """Decode the images of a split on all cores, in order.
+
+    Raises:
+        UserError: the temporary directory is full.
+        Stopped: the job was asked to stop.
+    """
+    shapes: list[tuple[int, ...]] = []
+    kept: list[int] = []
+    rejected: list[Rejected] = []
+    with tempfile.TemporaryFile() as file:
+        outcomes = _decode_all(split.paths, short_side)
+        for index, outcome in enumerate(track(outcomes, total=len(split), description=name)):
+            stop.check()
+            if isinstance(outcome, Rejected):
+                rejected.append(outcome)
+                continue
+            _write(file.fileno(), outcome)
+            shapes.append(outcome.shape)
+            kept.append(index)
+        images = _map(file.fileno(), shapes)
+    labels = np.array([split.labels[index] for index in kept], dtype=np.int64)
+    paths = tuple(split.paths[index] for index in kept)
+    return DecodedImages(images, labels, paths, tuple(rejected))
+
+
+def check_rejected(splits: dict[str, DecodedImages], limit: float, report: Path) -> int:
+    """List the unreadable images in a CSV file, and say how many there are.
+
+    Raises:
+        UserError: their share is above the limit.
+    """
+    rejected = [entry for split in splits.values() for entry in split.rejected]
+    report.unlink(missing_ok=True)
+    if not rejected:
+        return 0
+    report.parent.mkdir(parents=True, exist_ok=True)
+    with report.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("file", "reason"))
+        writer.writerows((str(entry.path), entry.reason) for entry in rejected)
+    total = len(rejected) + sum(len(split) for split in splits.values())
+    if len(rejected) > limit * total:
+        raise UserError(
+            f"{len(rejected)} of {total} images cannot be read, more than the share of {limit:g} "
+            f"that rejected-limit allows. The first is {rejected[0].path}: {rejected[0].reason} "
+            f"All are listed in {report}."
+        )
+    return len(rejected)
+
+
+def _decode_all(paths: tuple[Path, ...], short_side: int) -> Iterator[Pixels | Rejected]:
+    """Decode in threads (Pillow lets go of the interpreter), few images ahead of the reader."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    remaining = iter(paths)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: list[Future[Pixels | Rejected]] = [
+            pool.submit(_decode_file, path, short_side) for path in islice(remaining, 64)
+        ]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+                for path in islice(remaining, 1):
+                    waiting.append(pool.submit(_decode_file, path, short_side))
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _decode_file(path: Path, short_side: int) -> Pixels | Rejected:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return Rejected(path, f"The file is larger than {MAX_FILE_BYTES // 2**20} MiB.")
+        return decode(path.read_bytes(), short_side)
+    except ImageError as error:
+        return Rejected(path, str(error))
+    except OSError as error:
+        return Rejected(path, f"The file cannot be read: {error.strerror}.")
+
+
+def _write(descriptor: int, pixels: Pixels) -> None:
+    content = memoryview(pixels.tobytes())
+    try:
+        while content:
+            content = content[os.write(descriptor, content) :]
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(
+                f"The disk of {tempfile.gettempdir()} is full: the decoded images need more room. "
+                "Set TMPDIR to a directory on a larger disk, or lower image-size."
+            ) from None
+        raise
+
+
+def _map(descriptor: int, shapes: list[tuple[int, ...]]) -> tuple[Pixels, ...]:
+    if not shapes:
+        return ()
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        buffer = np.memmap(file, dtype=np.uint8, mode="r")
+    ends = np.cumsum([height * width * depth for height, width, depth in shapes])
+    starts = (0, *ends[:-1])
+    return tuple(
+        np.asarray(buffer[start:end]).reshape(shape)
+        for start, end, shape in zip(starts, ends, shapes, strict=True)
+    )

@@ -1,0 +1,38 @@
+"""`output/data/metrics.jsonl`: what training measured, one JSON object a line."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from container.metrics import Metric
+
+
+class History:
+    """The metrics of each epoch, and after the last those of the test."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[dict[str, float]] = []
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The newest value of every metric."""
+        merged: dict[str, float] = {}
+        for entry in self.entries:
+            merged |= entry
+        return merged
+
+    def resume(self, entries: list[dict[str, float]]) -> None:
+        """Start the file anew with what was measured before a checkpoint."""
+        self.entries = list(entries)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+    def add(self, values: Mapping[Metric, float], *, epoch: int | None = None) -> None:
+        """Append one line to the file."""
+        entry = {metric.name: value for metric, value in values.items()}
+        if epoch is not None:
+            entry = {"epoch": epoch, **entry}
+        self.entries.append(entry)
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")

@@ -1,0 +1,116 @@
+"""One training job from its data to its artifact, read from top to bottom."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+from torchvision.models import ResNet
+
+from container import metrics, model, pretrained
+from container.debugging.hook import create_hook
+from container.errors import UserError
+from container.hyperparameters import Hyperparameters, as_strings
+from container.images import Preprocessing
+from container.job import Job, JobEnvironment
+from container.progress import say
+from container.training import dataset
+from container.training.checkpoint import Checkpoints
+from container.training.decoded import DecodedImages, check_rejected, decode_split
+from container.training.history import History
+from container.training.loop import Processor, Training
+from container.training.stopping import Stopped, StopSignal
+
+
+def train(job: Job, options: Hyperparameters, stop: StopSignal) -> None:
+    """Train, evaluate and write the artifact.
+
+    Raises:
+        UserError: something that the user can put right.
+        Stopped: the job was asked to stop; what was learned so far is saved.
+    """
+    environment = job.environment()
+    if len(environment.hosts) > 1:
+        raise UserError(
+            f"This job has {len(environment.hosts)} instances, but training runs on one; "
+            "set InstanceCount to 1."
+        )
+    torch.manual_seed(options.seed)
+    processor = Processor.choose(options.precision)
+    preprocessing = Preprocessing.for_image_size(options.image_size)
+
+    with tempfile.TemporaryDirectory(prefix="kennel-") as scratch:
+        images = dataset.find(environment.channels, options, Path(scratch))
+        digest = images.digest()
+        splits = _decode(images, preprocessing, stop)
+    rejected = check_rejected(
+        splits, options.rejected_limit, job.output_data_dir / "rejected_images.csv"
+    )
+    counts = {name: len(split) for name, split in splits.items()}
+    say(
+        f"{len(images.classes)} classes; images: "
+        + ", ".join(f"{count} {name}" for name, count in counts.items())
+        + (f"; {rejected} rejected" if rejected else "")
+    )
+
+    network = _network(options, len(images.classes), environment)
+    network.to(processor.device, memory_format=torch.channels_last)
+    say(f"{options.arch} on {processor}")
+    history = History(job.output_data_dir / "metrics.jsonl")
+
+    def save() -> None:
+        model.save(
+            network,
+            job.model_dir,
+            architecture=options.arch,
+            classes=images.classes,
+            preprocessing=preprocessing,
+            hyperparameters=as_strings(options),
+            metrics=history.latest,
+            data={"images": counts, "rejected": rejected, "digest": digest},
+        )
+        say(f"Saved the model to {job.model_dir}.")
+
+    hook = create_hook(job, options.debug)
+    checkpoints = Checkpoints(job.checkpoint_dir, json.dumps([as_strings(options), digest]))
+    training = Training(network, options, preprocessing, processor, hook, stop)
+    try:
+        training.fit(splits["train"], splits["validation"], checkpoints, history)
+        if len(splits["test"]):
+            score = training.evaluate(splits["test"], "Test")
+            values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ACCURACY: score.accuracy}
+            say(metrics.line(values))
+            history.add(values)
+    except Stopped:
+        save()
+        raise
+    finally:
+        hook.close()
+    save()
+    checkpoints.remove()
+
+
+def _network(options: Hyperparameters, classes: int, environment: JobEnvironment) -> ResNet:
+    network = model.build_resnet(options.arch, classes)
+    if options.weights == "imagenet":
+        weights, source = pretrained.find(options.arch, environment.channels.get("pretrained"))
+        try:
+            model.load_backbone(network, weights)
+        except ValueError as error:
+            raise UserError(
+                f"The pretrained weights from {source} do not fit {options.arch}: {error}."
+            ) from None
+        say(f"Pretrained weights: {source}.")
+    if options.trainable == "head":
+        model.freeze_backbone(network)
+    return network
+
+
+def _decode(
+    images: dataset.Dataset, preprocessing: Preprocessing, stop: StopSignal
+) -> dict[str, DecodedImages]:
+    splits = {"train": images.train, "validation": images.validation, "test": images.test}
+    return {
+        name: decode_split(split, preprocessing.resize_size, f"Decoding {name} images", stop)
+        for name, split in splits.items()
+    }
