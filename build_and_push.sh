@@ -15,8 +15,8 @@ Builds the image, creates the ECR repository where it is missing, pushes, and pr
   --region REGION      AWS region             ($AWS_REGION, $AWS_DEFAULT_REGION, the profile's)
   --account ID         AWS account            ($AWS_ACCOUNT_ID, whose credentials these are)
   --registry HOST      registry to push to                        (the account's ECR)
-  --base-image IMAGE   what the image starts from  ($KENNEL_BASE_IMAGE, the Dockerfile's)
-  --pretrained NAMES   ImageNet weights to put inside, such as resnet18,resnet50
+  --base-image IMAGE   what the image starts from         ($BASE_IMAGE, the Dockerfile's)
+  --pretrained NAMES   ImageNet weights to put inside, such as resnet18,resnet50 ($PRETRAINED)
   --dry-run            print each command, change nothing
   --help               this text
 
@@ -38,8 +38,8 @@ tag=latest
 region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
 account=${AWS_ACCOUNT_ID:-}
 registry=
-base_image=${KENNEL_BASE_IMAGE:-}
-pretrained=
+base_image=${BASE_IMAGE:-}
+pretrained=${PRETRAINED:-}
 local_only=no
 dry_run=no
 export AWS_PAGER=
@@ -100,7 +100,7 @@ check_engine() {
 }
 
 if [[ $dry_run == yes ]]; then
-    docker=$(find_docker 2>/dev/null || echo docker)
+    docker=$( (find_docker) 2>/dev/null || echo docker)
 else
     docker=$(find_docker)
     check_engine

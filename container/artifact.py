@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors_numpy
 
 from container.atomic import write_atomically
@@ -73,18 +73,28 @@ def load(directory: Path) -> tuple[Facts, Weights]:
     facts = load_facts(directory)
     path = directory / WEIGHTS_FILE
     try:
-        data = path.read_bytes()
+        digest = _sha256(path)
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from None
-    if hashlib.sha256(data).hexdigest() != facts.weights_sha256:
+    if digest != facts.weights_sha256:
         raise UserError(
             f"{path} does not belong to {FACTS_FILE} beside it, or is damaged: its SHA-256 differs "
             "from the one recorded in training. Copy the whole model directory again."
         )
     try:
-        return facts, safetensors_numpy.load(data)
+        # Tensor by tensor: a server answers pings meanwhile, and memory holds the weights once.
+        with safe_open(path, framework="np") as file:
+            return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file: {error}.") from None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def load_facts(directory: Path) -> Facts:

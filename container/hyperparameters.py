@@ -148,7 +148,7 @@ class Hyperparameters:
     test_split: float = _declare(0.15, Real(least=0, most=0.5), "share split off for the test where the data is one folder of classes")
     rejected_limit: float = _declare(0.05, Real(least=0, most=1), "the job fails when more than this share of the images cannot be read")
     precision: str = _declare("auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes bfloat16 where the processor has it")
-    debug: str = _declare("off", Choice(("off", "losses", "standard")), "smdebug collections to save when SageMaker sends no debugger configuration")
+    debug: str = _declare("off", Choice(("off", "losses", "standard", "full")), "smdebug collections to save when SageMaker sends no debugger configuration")
 # fmt: on
 
 

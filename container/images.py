@@ -92,6 +92,11 @@ def decode(data: bytes, short_side: int) -> Pixels:
                 return np.asarray(_resize(_rgb(image), short_side))
     except ImageError:
         raise
+    except Image.DecompressionBombError:  # Pillow's own limit, checked while it opens the file
+        raise ImageTooLargeError(
+            f"The image has far more than the {MAX_PIXELS // 1_000_000} million pixels that are "
+            "accepted."
+        ) from None
     except UnidentifiedImageError:
         raise ImageError(
             f"This is not an image in one of the formats {', '.join(FORMATS)}."

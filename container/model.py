@@ -69,7 +69,8 @@ def save(
 ) -> None:
     """Write the artifact, with the network's own answers for the reference images."""
     weights = {
-        name: tensor.detach().to("cpu", torch.float32).numpy()
+        # safetensors writes an array's memory as it lies, and channels-last is another order.
+        name: np.ascontiguousarray(tensor.detach().to("cpu", torch.float32).numpy())
         for name, tensor in network.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }

@@ -1,0 +1,1 @@
+"""Data and a walk-through that run on any machine."""

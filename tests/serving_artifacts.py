@@ -1,15 +1,26 @@
-"""Artifacts with random weights for the serving tests, made without training."""
+"""Artifacts with random weights, images and servers for the serving tests; nothing is trained."""
 
 import dataclasses
+import functools
+import io
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flask.testing import FlaskClient
 from numpy.typing import NDArray
+from PIL import Image
 
 from container import artifact, resnet
 from container.artifact import Facts
 from container.images import Preprocessing
+from container.serving import classifier, settings
+from container.serving.app import create_app
+from container.serving.classifier import Classifier, Loading
+from container.serving.openvino_engine import OpenVinoEngine
+
+CLASSES = ("plain", "with, comma", 'with "quotes"', "größer", "last")
 
 
 def random_weights(architecture: str, classes: int, seed: int = 0) -> dict[str, NDArray[Any]]:
@@ -17,6 +28,7 @@ def random_weights(architecture: str, classes: int, seed: int = 0) -> dict[str, 
     generator = np.random.default_rng(seed)
     weights: dict[str, NDArray[Any]] = {}
     for name, shape in resnet.layout(architecture).shapes(classes).items():
+        tensor: NDArray[Any]
         if name.endswith("running_var"):
             tensor = generator.uniform(0.5, 2, shape)
         elif len(shape) == 4:
@@ -30,11 +42,11 @@ def random_weights(architecture: str, classes: int, seed: int = 0) -> dict[str, 
     return weights
 
 
-def facts(architecture: str, classes: int, image_size: int) -> Facts:
+def facts(architecture: str, image_size: int, classes: tuple[str, ...] = CLASSES) -> Facts:
     """Facts that still lack the reference scores and the weights' digest."""
     return Facts(
         architecture=architecture,
-        classes=tuple(f"class {number}" for number in range(classes)),
+        classes=classes,
         preprocessing=Preprocessing.for_image_size(image_size),
         reference_scores=(),
         weights_sha256="",
@@ -44,17 +56,15 @@ def facts(architecture: str, classes: int, image_size: int) -> Facts:
 def write(
     directory: Path,
     architecture: str = "resnet18",
-    classes: int = 5,
     image_size: int = 32,
+    classes: tuple[str, ...] = CLASSES,
     seed: int = 0,
 ) -> Facts:
-    """An artifact whose reference scores come from OpenVINO in float32, which loads faster than
-    torch; test_serving_engines compares OpenVINO with torch.
+    """An artifact. Its reference scores come from OpenVINO in float32, which loads faster than
+    torch; test_serving_engines compares the two.
     """
-    from container.serving.openvino_engine import OpenVinoEngine
-
-    description = facts(architecture, classes, image_size)
-    weights = random_weights(architecture, classes, seed)
+    description = facts(architecture, image_size, classes)
+    weights = random_weights(architecture, len(classes), seed)
     engine = OpenVinoEngine(description, dict(weights), "float32", 2)
     scores = engine.scores(artifact.reference_images(description.preprocessing))
     description = dataclasses.replace(
@@ -62,3 +72,39 @@ def write(
     )
     artifact.save(directory, weights, description)
     return description
+
+
+@functools.cache
+def loaded() -> Classifier:
+    """One small model for all tests that do not change it."""
+    with tempfile.TemporaryDirectory() as base:
+        write(Path(base) / "model")
+        return classifier.load(settings.parse({"SAGEMAKER_BASE_DIR": base}), 0)
+
+
+def client(model: Classifier | None = None, **environment: str) -> FlaskClient:
+    """A client of an application whose model is there; of `loaded()` unless another is given."""
+    present = model or loaded()
+    loading = Loading(lambda: present, lambda error: None)
+    loading.classifier = present
+    return create_app(loading, settings.parse(environment)).test_client()
+
+
+def photograph(seed: int = 0, size: tuple[int, int] = (80, 60)) -> Image.Image:
+    """Smooth random colours, different for each seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, image_format: str = "JPEG", **options: Any) -> bytes:
+    """The bytes of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """The bytes that numpy.save writes."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()

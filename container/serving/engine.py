@@ -1,7 +1,7 @@
-"""What runs the network: the choice among engines, and the check of their answers."""
+"""What runs the network: the choice between engines, and the check of their answers."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from container import artifact, resnet
 from container.artifact import Facts
 from container.errors import UserError
 from container.serving import processors
-from container.serving.settings import EngineChoice, Precision, Settings
+from container.serving.settings import Settings
 
 Images = NDArray[np.uint8]
 """Preprocessed RGB images of shape (n, size, size, 3)."""
@@ -23,6 +23,8 @@ class Engine(Protocol):
 
     name: str
     """The engine and its arithmetic, for the log and for `/ping`."""
+    precision: str
+    """One of TOLERANCES."""
 
     def scores(self, images: Images) -> Scores:
         """The network's logits for some images."""
@@ -37,13 +39,6 @@ much as its logits are large.
 """
 
 
-def choose(choice: EngineChoice) -> Literal["openvino", "torch"]:
-    """The engine that this machine is served best by."""
-    if choice == "auto":
-        return "torch" if processors.nvidia_devices() else "openvino"
-    return choice
-
-
 def load(settings: Settings, facts: Facts, weights: dict[str, NDArray[Any]], slot: int) -> Engine:
     """Make the engine and check its answers; `weights` is emptied on the way, to free memory.
 
@@ -54,16 +49,15 @@ def load(settings: Settings, facts: Facts, weights: dict[str, NDArray[Any]], slo
             settings ask for, or the answers differ from those recorded in training.
     """
     check_weights(facts, weights)
-    precision: Precision = settings.precision
     engine: Engine
-    if choose(settings.engine) == "torch":
+    if settings.runs_torch:
         from container.serving.torch_engine import TorchEngine
 
-        engine = TorchEngine(facts, weights, precision, slot)
+        engine = TorchEngine(facts, weights, settings.precision, slot)
     else:
         from container.serving.openvino_engine import OpenVinoEngine
 
-        engine = OpenVinoEngine(facts, weights, precision, processors.available())
+        engine = OpenVinoEngine(facts, weights, settings.precision, processors.available())
     check_answers(engine, facts)
     return engine
 
@@ -94,7 +88,7 @@ def check_answers(engine: Engine, facts: Facts) -> None:
             "check the model with. Train the model again."
         )
     scores = engine.scores(artifact.reference_images(facts.preprocessing))
-    tolerance = TOLERANCES[engine.name.split()[-1]]
+    tolerance = TOLERANCES[engine.precision]
     allowed = tolerance * (1 + np.abs(reference).max())
     difference = np.abs(scores - reference).max()
     # A comparison that NaN fails, so that a network of NaNs is refused too.

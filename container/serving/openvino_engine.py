@@ -2,7 +2,6 @@
 
 import queue
 import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ PROCESSORS_PER_STREAM = 4
 Weights = dict[str, NDArray[Any]]
 
 
-def import_openvino() -> ModuleType:
+def import_openvino() -> Any:
     """OpenVINO's runtime without its conversion tools, which it can do without.
 
     Importing those tools writes to the home directory, reports the start to OpenVINO's makers over
@@ -65,7 +64,8 @@ class OpenVinoEngine:
             options["INFERENCE_PRECISION_HINT"] = {"float32": "f32", "bfloat16": "bf16"}[precision]
         compiled = core.compile_model(_Graph(openvino, facts, weights).model(), "CPU", options)
         arithmetic = compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype()
-        self.name = f"openvino {'float32' if arithmetic == np.float32 else 'bfloat16'}"
+        self.precision = "float32" if arithmetic == np.float32 else "bfloat16"
+        self.name = f"openvino {self.precision}"
         self._classes = len(facts.classes)
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
@@ -90,7 +90,7 @@ class OpenVinoEngine:
 class _Graph:
     """The network as OpenVINO operators, its batch normalisations folded into its convolutions."""
 
-    def __init__(self, openvino: ModuleType, facts: Facts, weights: Weights) -> None:
+    def __init__(self, openvino: Any, facts: Facts, weights: Weights) -> None:
         self._openvino = openvino
         self._ops = openvino.opset13
         self._facts = facts

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-_CGROUPS = Path("/sys/fs/cgroup")
+CGROUPS = Path("/sys/fs/cgroup")
+DEVICES = Path("/dev")
 
 
 def available() -> int:
@@ -14,7 +15,7 @@ def available() -> int:
 
 def nvidia_devices() -> int:
     """NVIDIA devices that this process may use, found without loading any library."""
-    present = len([path for path in Path("/dev").glob("nvidia*") if path.name[6:].isdigit()])
+    present = len([path for path in DEVICES.glob("nvidia*") if path.name[6:].isdigit()])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return present
@@ -37,14 +38,14 @@ def _quota_v2() -> float | None:
 def _own_groups() -> list[Path]:
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         if line.startswith("0::/"):
-            own = _CGROUPS / line.removeprefix("0::/")
-            return [own, *(parent for parent in own.parents if parent.is_relative_to(_CGROUPS))]
-    return [_CGROUPS]
+            own = CGROUPS / line.removeprefix("0::/")
+            return [own, *(parent for parent in own.parents if parent.is_relative_to(CGROUPS))]
+    return [CGROUPS]
 
 
 def _quota_v1() -> float | None:
-    quota = _read(_CGROUPS / "cpu/cpu.cfs_quota_us")
-    period = _read(_CGROUPS / "cpu/cpu.cfs_period_us")
+    quota = _read(CGROUPS / "cpu/cpu.cfs_quota_us")
+    period = _read(CGROUPS / "cpu/cpu.cfs_period_us")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 

@@ -41,6 +41,11 @@ class Settings:
         return self.base_dir / "model"
 
     @property
+    def runs_torch(self) -> bool:
+        """Whether torch runs the network, and not OpenVINO."""
+        return self.engine == "torch" or (self.engine == "auto" and processors.nvidia_devices() > 0)
+
+    @property
     def max_payload(self) -> int:
         """Largest request body in bytes."""
         return (self.max_payload_mb or 100) * 1024 * 1024

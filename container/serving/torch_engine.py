@@ -33,12 +33,16 @@ class TorchEngine:
         self._dtype = _dtype(self._device, precision)
         self._preprocessing = facts.preprocessing
         self._turn = threading.Lock()
-        self.name = f"torch {self._device.type} {str(self._dtype).removeprefix('torch.')}"
-        network = model.build_resnet(facts.architecture, len(facts.classes))
-        state = {name: torch.from_numpy(tensor) for name, tensor in weights.items()}
-        # The counters of training steps are not in the artifact.
-        network.load_state_dict(state, strict=False)
-        weights.clear()
+        self.precision = str(self._dtype).removeprefix("torch.")
+        self.name = f"torch {self._device.type} {self.precision}"
+        with torch.device("meta"):  # no time is spent on initial weights
+            network = model.build_resnet(facts.architecture, len(facts.classes))
+        state = {
+            # The counters of training steps are not in the artifact.
+            name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)
+            for name in network.state_dict()
+        }
+        network.load_state_dict(state, assign=True)
         self._network = network.eval().to(
             self._device, self._dtype, memory_format=torch.channels_last
         )
@@ -64,7 +68,7 @@ def _device(slot: int) -> torch.device:
         torch.set_num_threads(processors.available())
         return torch.device("cpu")
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"There is an NVIDIA device that torch {torch.__version__} cannot use: {error} "

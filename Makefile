@@ -1,0 +1,45 @@
+# Every target works on a fresh machine: what it needs, it sets up first.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help venv demo test check fix image test-image lock clean
+
+help: ## print what each target does
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+.venv/installed: requirements/install.sh $(wildcard requirements/*.txt)
+	requirements/install.sh .venv
+	touch $@
+
+venv: .venv/installed ## set up .venv with every locked package
+
+demo: venv ## train on real handwritten digits, serve the model, ask it; no Docker, no account
+	python -m examples.demo demo
+
+test: venv ## run the tests that need no Docker
+	pytest
+
+check: venv ## lint, types and formatting; changes nothing
+	ruff check
+	ruff format --check
+	mypy
+	shellcheck build_and_push.sh requirements/install.sh tests/engine/*.sh .ci/run
+
+fix: venv ## repair what lint and formatting can
+	ruff check --fix
+	ruff format
+
+image: venv ## build the image as kennel:latest; BASE_IMAGE and PRETRAINED choose what goes in
+	./build_and_push.sh --local
+
+test-image: venv ## build the image with a Docker engine, train and serve in it
+	pytest -m container tests/test_image.py
+
+lock: ## pin the newest versions that fit together, with their hashes
+	requirements/lock.sh
+
+clean: ## remove what the other targets made
+	rm -rf .venv demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

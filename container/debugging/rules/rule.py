@@ -1,0 +1,104 @@
+"""What a rule is: AWS's name, its parameters with their defaults, and a look at the tensors."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from container.debugging.tensors import Tensors
+from container.errors import UserError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An illness: at which step it shows, and by what."""
+
+    step: int
+    evidence: dict[str, Any]
+
+
+class MissingError(Exception):
+    """What the rule looks at was not saved; the message says what that is."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule with its parameters. Its name is the class's, which is AWS's."""
+
+    illness: ClassVar[str]
+    """What is wrong when it fires, in one sentence."""
+    advice: ClassVar[str]
+    """What to try, in plain words."""
+    collections: ClassVar[tuple[str, ...]]
+    """The smdebug collections that it needs, of which `debug=standard` or `full` saves all."""
+    by_default: ClassVar[bool] = True
+    """Whether it runs without being named; some need a threshold that only the user knows."""
+
+    @property
+    def name(self) -> str:
+        """AWS's name."""
+        return type(self).__name__
+
+    def check(self, tensors: Tensors) -> Finding | None:
+        """The first sign of the illness. Raises MissingError."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one rule."""
+
+    rule: str
+    status: str
+    """`NoIssuesFound`, `IssuesFound` or `Error`, as SageMaker's API has them."""
+    step: int | None
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def parameter(default: Any, meaning: str) -> Any:
+    """Declare a rule's parameter on one line."""
+    return field(default=default, metadata={"meaning": meaning})
+
+
+def with_parameters(kind: type[Rule], given: Mapping[str, str]) -> Rule:
+    """A rule with some of its parameters set from text.
+
+    Raises:
+        UserError: a name or value that the rule does not know.
+    """
+    defaults = {each.name: each.default for each in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in defaults:
+            raise UserError(
+                f"{kind.__name__} has no parameter {name!r}; known: {', '.join(defaults) or 'none'}."
+            )
+        values[name] = _converted(kind.__name__, name, text, defaults[name])
+    return kind(**values)
+
+
+def evaluate(rule: Rule, tensors: Tensors) -> Result:
+    """Run one rule; what goes wrong in it is its result too."""
+    try:
+        finding = rule.check(tensors)
+    except MissingError as error:
+        return Result(rule.name, "Error", None, {"reason": str(error)})
+    except Exception as error:  # one rule's fault is not another's
+        return Result(rule.name, "Error", None, {"reason": f"{type(error).__name__}: {error}"})
+    if finding is None:
+        return Result(rule.name, "NoIssuesFound", None)
+    return Result(rule.name, "IssuesFound", finding.step, finding.evidence)
+
+
+def _converted(rule: str, name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+    elif isinstance(default, str):
+        return text
+    else:
+        try:
+            return int(text) if isinstance(default, int) else float(text)
+        except ValueError:
+            pass
+    raise UserError(f"{rule}'s parameter {name} cannot be {text!r}; its default is {default}.")

@@ -1,0 +1,203 @@
+"""`serve`: becomes gunicorn's master process, whose worker loads the model after the fork.
+
+The master imports neither Flask nor the engine. It is the process that gets Docker's SIGTERM.
+"""
+
+import argparse
+import contextlib
+import itertools
+import logging
+import mmap
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
+
+from container.errors import UserError
+from container.serving import processors
+from container.serving.settings import Settings, parse, variables
+
+if TYPE_CHECKING:
+    from container.serving.classifier import Classifier
+
+log = logging.getLogger(__name__)
+
+GRACEFUL_SECONDS = 25
+"""SageMaker sends SIGKILL 30 seconds after SIGTERM."""
+HANG_SECONDS = 120
+"""A worker silent for so long is replaced; SageMaker itself gives up on a request after 60."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than load balancers keep idle connections, so that the client's side closes first."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM; returns only if the server cannot start."""
+    _parser().parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("container").setLevel(logging.INFO)
+    try:
+        settings = parse(os.environ)
+        server = _Server(settings, _listen(settings.port), _writable_directory())
+    except UserError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 1
+    server.run()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(variable.name) for variable in variables())
+    lines = [
+        f"  {variable.name:{width}}  {variable.meaning}"
+        + (f"; {variable.check.describe()}" if variable.check else "")
+        + (f" (default {variable.default})" if variable.default else "")
+        for variable in variables()
+    ]
+    return argparse.ArgumentParser(
+        prog="serve",
+        description="Answer GET /ping and POST /invocations with the model that training wrote.",
+        epilog="\n".join(["environment variables:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _listen(port: int) -> socket.socket:
+    """Bind the port here, since gunicorn would try a port in use again and again."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("0.0.0.0", port))  # noqa: S104  the contract: reachable from outside
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"Port {port} cannot be listened on: {error.strerror}. Stop what uses it, or set "
+            "SAGEMAKER_BIND_TO_PORT."
+        ) from None
+    return listener
+
+
+def _writable_directory() -> str:
+    """Where workers keep their sign of life, best in memory: a slow disk looks like a hang.
+
+    Raises:
+        UserError: nothing can be written anywhere.
+    """
+    for directory in ("/dev/shm", os.environ.get("TMPDIR", ""), "/tmp"):  # noqa: S108
+        with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory):
+            return directory
+    raise UserError("Neither /dev/shm nor /tmp can be written to; mount a tmpfs at /tmp.")
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn, configured by our settings alone: no file, no GUNICORN_CMD_ARGS."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, sign_of_life: str) -> None:
+        self._settings = settings
+        self._options = {
+            "bind": f"fd://{listener.detach()}",
+            "worker_class": "gthread",
+            # One process for each GPU, or one for all processors.
+            "workers": processors.nvidia_devices() or 1 if settings.runs_torch else 1,
+            "threads": settings.threads,
+            "timeout": HANG_SECONDS,
+            "graceful_timeout": GRACEFUL_SECONDS,
+            "keepalive": KEEP_ALIVE_SECONDS,
+            "worker_tmp_dir": sign_of_life,
+            "control_socket_disable": True,  # it would be written to the home directory
+            "loglevel": "warning",
+            "pre_fork": _take_slot,
+            "post_fork": self._keep_slot,
+            "child_exit": self._check_child,
+        }
+        self._slot = 0
+        # One byte that the master shares with its workers: whether a model was ever loaded.
+        self._loaded_once = mmap.mmap(-1, 1)
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Set gunicorn's options."""
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """The application of one worker, in its own process."""
+        from container.serving.classifier import Loading
+
+        loading = Loading(self._load_model, _give_up)
+        loading.start()
+        # Flask is imported while the other thread reads the weights.
+        from container.serving.app import create_app
+
+        return create_app(loading, self._settings)
+
+    def run(self) -> None:
+        """Become the master, until SIGTERM."""
+        _Master(self).run()
+
+    def _load_model(self) -> "Classifier":
+        from container.serving import classifier
+
+        started = time.monotonic()
+        loaded = classifier.load(self._settings, self._slot)
+        self._loaded_once[0] = 1
+        log.info(
+            "Serving %s with %d classes on port %d by %s; loaded in %.1f s.",
+            loaded.facts.architecture,
+            len(loaded.facts.classes),
+            self._settings.port,
+            loaded.engine.name,
+            time.monotonic() - started,
+        )
+        return loaded
+
+    def _keep_slot(self, _master: Arbiter, worker: Any) -> None:
+        self._slot = worker.slot
+
+    def _check_child(self, master: "_Master", _worker: Any) -> None:
+        """A worker that dies is replaced, unless no worker has ever loaded the model."""
+        if not self._loaded_once[0] and not master.stopping:
+            raise HaltServer("The model does not fit into memory, or crashes the engine.", 1)
+
+
+class _Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, less its comments where a worker has said in a sentence what is wrong."""
+
+    stopping = False
+
+    def start(self) -> None:
+        """Start, with the comment on the worker's exit code left out."""
+        self.log.error_log.addFilter(lambda record: self.APP_LOAD_ERROR not in (record.args or ()))
+        super().start()
+
+    def stop(self, graceful: bool = True) -> None:
+        """Stop the workers."""
+        self.stopping = True
+        super().stop(graceful)
+
+    def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
+        """Stop, with the comments on it left out."""
+        self.log.error_log.disabled = exit_status == self.APP_LOAD_ERROR
+        super().halt(reason, exit_status)
+
+
+def _take_slot(master: Arbiter, worker: Any) -> None:
+    """Number the workers, so that a new one takes the GPU of the one it replaces."""
+    taken = {other.slot for other in master.WORKERS.values()}
+    worker.slot = next(slot for slot in itertools.count() if slot not in taken)
+
+
+def _give_up(error: Exception) -> None:
+    """Without its model a worker is of no use: end it, and by its exit code the whole server."""
+    if isinstance(error, UserError):
+        print(f"serve: {error}", file=sys.stderr, flush=True)
+    else:
+        log.error("serve: the model could not be loaded", exc_info=error)
+    os._exit(Arbiter.APP_LOAD_ERROR)

@@ -1,0 +1,130 @@
+"""The command line: reads it, connects, runs one command, and is where every error ends."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from container.errors import UserError
+from launcher import backends, refusals, settings
+from launcher.commands import delete, deploy, logs, predict, status, train
+from launcher.commands.given import chosen_settings, common_flags
+from launcher.console import Console
+from launcher.memory import Memory
+from launcher.session import Session
+
+COMMANDS: dict[str, ModuleType] = {
+    "train": train,
+    "deploy": deploy,
+    "predict": predict,
+    "status": status,
+    "logs": logs,
+    "delete": delete,
+}
+DESCRIPTION = (
+    "From a folder of images to a trained, served classifier: on a laptop or on Amazon SageMaker."
+)
+EPILOG = """\
+first steps:
+  ./launch.py train --data FOLDER    a folder of images per class; runs on this machine
+  ./launch.py deploy
+  ./launch.py predict IMAGE"""
+REMEMBERED = ("on", "project", "data", "image", "role", "bucket", "prefix", "region", "profile")
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's refusals as one sentence with the nearest name."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse. Raises UserError."""
+        raise UserError(f"{message}; see `{self.prog} --help`.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        options = _read(argv)
+        return _run(options, Path.cwd())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except (ClientError, BotoCoreError) as error:
+        print(f"error: {refusals.sentence(error)}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. What was started goes on: `./launch.py status` shows it, "
+            "`./launch.py logs --follow` watches it, `./launch.py delete` stops it.",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    return 1
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(
+        prog="launch.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, module in COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=module.HELP, description=_sentence(module.HELP), allow_abbrev=False
+        )
+        module.add(sub)
+        common_flags(sub)
+    return top
+
+
+def _read(argv: Sequence[str]) -> argparse.Namespace:
+    top = parser()
+    if not argv:
+        top.print_help()
+        raise SystemExit(0)
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        hint = settings.nearest(argv[0], list(COMMANDS))
+        raise UserError(f"There is no command {argv[0]!r}{hint}")
+    options, unknown = top.parse_known_args(argv)
+    if unknown:
+        hint = settings.nearest(unknown[0].split("=")[0].lstrip("-"), _flags(top, options.command))
+        raise UserError(f"{options.command} has no option {unknown[0]!r}{hint}")
+    return options
+
+
+def _flags(top: Parser, command: str) -> list[str]:
+    """The long options of a command, without their hyphens."""
+    choices = next(
+        action.choices for action in top._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    flags = [text for action in choices[command]._actions for text in action.option_strings]
+    return sorted(flag.lstrip("-") for flag in flags if flag.startswith("--"))
+
+
+def _run(options: argparse.Namespace, directory: Path) -> int:
+    memory = Memory.of(directory)
+    flags = chosen_settings(options)
+    resolved = settings.resolve(flags, os.environ, settings.read_file(directory), memory.choices)
+    session = Session(
+        settings=resolved,
+        backend=backends.connect(resolved, directory),
+        memory=memory,
+        console=Console(as_json=options.json),
+        directory=directory,
+    )
+    code: int = COMMANDS[options.command].run(session, options)
+    kept = {name: getattr(resolved, name) for name in REMEMBERED if name in flags}
+    if kept and not options.dry_run:
+        memory.choose(**kept)
+    return code
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."

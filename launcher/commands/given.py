@@ -1,0 +1,72 @@
+"""Options that several commands share, and reading what they were given."""
+
+import argparse
+from collections.abc import Iterable
+
+from container.errors import UserError
+from container.hyperparameters import declarations
+from launcher import settings
+
+
+def common_flags(parser: argparse.ArgumentParser) -> None:
+    """`--dry-run`, `--json` and every setting."""
+    group = parser.add_argument_group("settings, each also in the environment and in kennel.toml")
+    for declared in settings.declarations():
+        default = f"; default {declared.default}" if declared.default is not None else ""
+        group.add_argument(
+            f"--{declared.flag}",
+            dest=f"setting_{declared.name}",
+            metavar="VALUE",
+            help=f"{declared.meaning} (${declared.variables[0]}{default})",
+        )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the requests that would be sent, and stop"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def chosen_settings(options: argparse.Namespace) -> dict[str, object]:
+    """The settings that were given as flags."""
+    mark = "setting_"
+    return {
+        name.removeprefix(mark): value
+        for name, value in vars(options).items()
+        if name.startswith(mark) and value is not None
+    }
+
+
+def set_flags(parser: argparse.ArgumentParser) -> None:
+    """`--set NAME=VALUE …`."""
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="hyperparameters of the job, such as lr=0.01 arch=resnet50",
+    )
+
+
+def hyperparameter_flags(parser: argparse.ArgumentParser) -> None:
+    """Every hyperparameter as a flag of its own."""
+    group = parser.add_argument_group("hyperparameters, each also by --set")
+    for declared in declarations():
+        spellings = dict.fromkeys((f"--{declared.name}", f"--{declared.name.replace('-', '_')}"))
+        group.add_argument(
+            *spellings,
+            dest=f"hyperparameter_{declared.name}",
+            metavar="VALUE",
+            help=f"{declared.meaning} ({declared.check.describe()}; default {declared.default})",
+        )
+
+
+def assigned(assignments: Iterable[str]) -> dict[str, object]:
+    """`NAME=VALUE` pairs, the last of a name winning. Raises UserError."""
+    values: dict[str, object] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise UserError(f"--set takes NAME=VALUE, such as lr=0.01, got {assignment!r}.")
+        values[name.replace("_", "-")] = value
+    return values

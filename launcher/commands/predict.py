@@ -1,0 +1,56 @@
+"""`launch.py predict`: what an endpoint says about images."""
+
+import argparse
+
+from container.errors import UserError
+from launcher import prediction
+from launcher.api import Call
+from launcher.session import Session
+
+HELP = "ask the endpoint about images"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="image file, or folder of images"
+    )
+    parser.add_argument("--endpoint", metavar="NAME", help="endpoint to ask (the last one)")
+    parser.add_argument("--top", type=int, default=3, metavar="K", help="labels per image (3)")
+
+
+def run(session: Session, options: argparse.Namespace) -> int:
+    """One request per image, one row per answer."""
+    if options.top < 1:
+        raise UserError(f"--top must be at least 1, got {options.top}.")
+    name = options.endpoint or session.last("endpoint")
+    if not name:
+        raise UserError(
+            "There is no endpoint yet: run `./launch.py deploy` first, or give --endpoint NAME."
+        )
+    paths = prediction.images(options.images)
+    if options.dry_run:
+        given = {
+            **prediction.request(name, paths[0], options.top),
+            "Body": f"the bytes of {paths[0]}",
+        }
+        session.show([Call("sagemaker-runtime", "InvokeEndpoint", given)])
+        return 0
+    runtime = session.backend.client("sagemaker-runtime")
+    answers = {
+        str(path): prediction.ask(runtime, prediction.request(name, path, options.top))
+        for path in paths
+    }
+    rows = [
+        [
+            path,
+            answer[0]["label"],
+            f"{answer[0]['probability']:.1%}",
+            ", ".join(f"{entry['label']} {entry['probability']:.1%}" for entry in answer[1:]),
+        ]
+        for path, answer in answers.items()
+    ]
+    session.console.table(["image", "label", "sure", "or"], rows)
+    session.console.result({"endpoint": name, "predictions": answers})
+    session.console.next(("./launch.py delete", "stop the endpoint"))
+    return 0

@@ -1,0 +1,73 @@
+"""`launch.py train`: one training job, watched to its end."""
+
+import argparse
+
+from container.hyperparameters import declarations
+from launcher import dataset, names, training
+from launcher.commands.given import assigned, hyperparameter_flags, set_flags
+from launcher.session import Session
+from launcher.training import Place
+
+HELP = "train a model on a folder of images"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    set_flags(parser)
+    hyperparameter_flags(parser)
+    parser.add_argument(
+        "--pretrained", metavar="FILE", help="file or folder with pretrained weights"
+    )
+    parser.add_argument(
+        "--no-wait", action="store_true", help="return when the job has started, and let it go on"
+    )
+
+
+def run(session: Session, options: argparse.Namespace) -> int:
+    """Check everything, upload what is needed, start the job, and watch it."""
+    settings, console, store = session.settings, session.console, session.backend.store
+    values = training.hyperparameters(
+        settings.hyperparameters,
+        assigned(options.assignments),
+        {
+            declared.name: value
+            for declared in declarations()
+            if (value := getattr(options, f"hyperparameter_{declared.name}", None)) is not None
+        },
+    )
+    data = dataset.check(settings.data)
+    channels = dataset.channels(dataset.located(store, data), dataset.splits(store, data))
+    extra = dataset.check(options.pretrained) if options.pretrained else None
+    if extra:
+        channels.append(dataset.channel("pretrained", dataset.located(store, extra)))
+    name = names.unique(settings.project, "train")
+    place = Place(session.backend.role, session.backend.image, store.address("training"))
+    call = training.call(training.request(settings, name, place, channels, values))
+    if options.dry_run:
+        session.show([call])
+        return 0
+    for path in filter(None, (data, extra)):
+        dataset.bring(store, path, console.say)
+    session.send(call)
+    session.remember(training_job=name, winner=None)
+    described = " ".join(f"{key}={value}" for key, value in values.items())
+    console.head(f"Training {name} on {data} ({settings.on})")
+    if described:
+        console.say(f"  {described}")
+    if options.no_wait:
+        console.result({"training_job": name})
+        console.next(
+            ("./launch.py logs --follow", "watch it"), ("./launch.py status", "see how it does")
+        )
+        return 0
+    description = training.watch(session, name)
+    console.result(
+        {
+            "training_job": name,
+            "status": description["TrainingJobStatus"],
+            "metrics": training.final_metrics(description),
+            "artifact": description.get("ModelArtifacts", {}).get("S3ModelArtifacts"),
+        }
+    )
+    console.next(("./launch.py deploy", "serve this model"))
+    return 0

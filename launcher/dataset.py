@@ -1,0 +1,75 @@
+"""The data set: a folder of images as a training job's channels."""
+
+from pathlib import Path
+from typing import Any
+
+from container.errors import UserError
+from launcher.store import Report, Store
+
+SPLITS = ("train", "validation", "valid", "test")
+"""Folders that become channels of their own; other data is one channel, split by the job."""
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+
+def check(data: str | None) -> str:
+    """Refuse a data set that is not there. Raises UserError."""
+    if not data:
+        raise UserError(
+            "There are no images: give --data FOLDER, with one folder of images per class."
+        )
+    if "://" in data:
+        return data
+    path = Path(data).expanduser()
+    if path.is_file() and not path.name.endswith(ARCHIVES):
+        raise UserError(
+            f"--data {data} is a file; give a folder of images per class, or an archive of one "
+            f"({', '.join(ARCHIVES)})."
+        )
+    if not path.exists():
+        raise UserError(f"--data {data} does not exist.")
+    if path.is_dir() and not any(path.iterdir()):
+        raise UserError(f"--data {data} is empty.")
+    return str(path)
+
+
+def located(store: Store, data: str) -> str:
+    """The address that the data set has, or will have once it is uploaded."""
+    return data if "://" in data else store.locate(Path(data))
+
+
+def splits(store: Store, data: str) -> tuple[str, ...]:
+    """Which of the folders that become channels of their own the data set has."""
+    if "://" in data:
+        names = store.folders(data)
+    else:
+        path = Path(data)
+        names = tuple(entry.name for entry in path.iterdir()) if path.is_dir() else ()
+    return tuple(name for name in SPLITS if name in names) if "train" in names else ()
+
+
+def channels(address: str, found: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The request's `InputDataConfig`."""
+    if not found:
+        return [channel("training", address)]
+    return [channel(name, f"{address.rstrip('/')}/{name}") for name in found]
+
+
+def channel(name: str, address: str) -> dict[str, Any]:
+    """One channel, read as files by every instance."""
+    return {
+        "ChannelName": name,
+        "DataSource": {
+            "S3DataSource": {
+                "S3DataType": "S3Prefix",
+                "S3Uri": address,
+                "S3DataDistributionType": "FullyReplicated",
+            }
+        },
+        "InputMode": "File",
+    }
+
+
+def bring(store: Store, data: str, report: Report) -> None:
+    """Upload what the job reads, unless it is an address already."""
+    if "://" not in data:
+        store.upload(Path(data), report)

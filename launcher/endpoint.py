@@ -1,0 +1,126 @@
+"""Model, endpoint configuration and endpoint: the requests, and waiting until one takes calls."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from container.errors import UserError
+from launcher.api import Call
+from launcher.logs import LogReader, endpoint_group
+from launcher.names import tags
+from launcher.refusals import is_missing
+from launcher.session import Session
+from launcher.settings import Settings
+
+VARIANT = "AllTraffic"
+GPU_AMI = "al2023-ami-sagemaker-inference-gpu-4-1"
+"""The image's CUDA 13 needs driver 580; endpoints start with driver 470 unless they are told."""
+START_SECONDS = 600
+READY_SECONDS = 1800.0
+LAST_LINES = 12
+
+
+def is_gpu(instance_type: str) -> bool:
+    """Whether a machine has NVIDIA devices."""
+    return instance_type.startswith(("ml.g", "ml.p"))
+
+
+def model_request(
+    settings: Settings, name: str, *, role: str, image: str, artifact: str
+) -> dict[str, Any]:
+    """`CreateModel`."""
+    return {
+        "ModelName": name,
+        "PrimaryContainer": {"Image": image, "ModelDataUrl": artifact},
+        "ExecutionRoleArn": role,
+        "Tags": tags(settings.project),
+    }
+
+
+def instance_variant(model: str, instance_type: str, count: int) -> dict[str, Any]:
+    """A variant on machines that run until they are deleted."""
+    variant = {
+        "VariantName": VARIANT,
+        "ModelName": model,
+        "InitialInstanceCount": count,
+        "InstanceType": instance_type,
+        "ModelDataDownloadTimeoutInSeconds": START_SECONDS,
+        "ContainerStartupHealthCheckTimeoutInSeconds": START_SECONDS,
+    }
+    return variant | ({"InferenceAmiVersion": GPU_AMI} if is_gpu(instance_type) else {})
+
+
+def config_request(settings: Settings, name: str, variant: Mapping[str, Any]) -> dict[str, Any]:
+    """`CreateEndpointConfig`."""
+    return {
+        "EndpointConfigName": name,
+        "ProductionVariants": [dict(variant)],
+        "Tags": tags(settings.project),
+    }
+
+
+def endpoint_call(session: Session, name: str, config: str) -> Call:
+    """Create the endpoint, or update the one that is there, which serves on meanwhile.
+
+    Raises:
+        UserError: the endpoint is there and cannot be updated now.
+    """
+    found = status(session, name)
+    if found is None or found["EndpointStatus"] == "Deleting":
+        request = {
+            "EndpointName": name,
+            "EndpointConfigName": config,
+            "Tags": tags(session.settings.project),
+        }
+        return Call("sagemaker", "CreateEndpoint", request)
+    if found["EndpointStatus"] != "InService":
+        raise UserError(
+            f"The endpoint {name} is {found['EndpointStatus']}; wait until it is InService, or "
+            "remove it with `./launch.py delete`, then deploy again."
+        )
+    return Call("sagemaker", "UpdateEndpoint", {"EndpointName": name, "EndpointConfigName": config})
+
+
+def status(session: Session, name: str) -> dict[str, Any] | None:
+    """The endpoint's description, or None where there is none."""
+    try:
+        answer: dict[str, Any] = session.sagemaker.describe_endpoint(EndpointName=name)
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+    return answer
+
+
+def wait(session: Session, name: str) -> None:
+    """Wait until the endpoint takes calls.
+
+    Raises:
+        UserError: it failed, or an update was rolled back; the message says why.
+    """
+    last = ""
+    for _ in session.backend.patience.until(READY_SECONDS, f"The endpoint {name}"):
+        found = session.sagemaker.describe_endpoint(EndpointName=name)
+        state = str(found["EndpointStatus"])
+        if state != last and state in ("Creating", "Updating"):
+            session.console.say(f"  {state.lower()} …")
+        last = state
+        if state == "InService" and "FailureReason" not in found:
+            return
+        if state not in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
+            _refuse(session, name, found)
+
+
+def _refuse(session: Session, name: str, found: Mapping[str, Any]) -> None:
+    reader = LogReader(session.backend.client("logs"), endpoint_group(name), "")
+    for line in list(reader.new_lines())[-LAST_LINES:]:
+        session.console.quote(line)
+    reason = str(found.get("FailureReason", "SageMaker gives no reason")).rstrip(".")
+    kept = (
+        "; it still serves the model from before" if found["EndpointStatus"] == "InService" else ""
+    )
+    raise UserError(
+        f"The endpoint {name} did not come up: {reason}{kept}. "
+        "`./launch.py logs --endpoint` shows all that it printed."
+    )

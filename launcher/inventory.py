@@ -1,0 +1,87 @@
+"""All that Kennel made for one project, found by its tags: for `status` and `delete`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from launcher.names import tags
+from launcher.session import Session
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one kind of thing is listed, stopped and deleted."""
+
+    title: str
+    list_method: str
+    list_member: str
+    name_member: str
+    arn_member: str
+    status_member: str | None = None
+    end_method: str = ""
+    """Deletes it, or stops it where it runs."""
+    running: tuple[str, ...] = ()
+    """The states in which it can be stopped; none where it can be deleted in any."""
+
+
+TRAINING_JOB = Kind(
+    "training job", "list_training_jobs", "TrainingJobSummaries", "TrainingJobName",
+    "TrainingJobArn", "TrainingJobStatus", "stop_training_job", ("InProgress",),
+)  # fmt: skip
+ENDPOINT = Kind(
+    "endpoint", "list_endpoints", "Endpoints", "EndpointName",
+    "EndpointArn", "EndpointStatus", "delete_endpoint",
+)  # fmt: skip
+ENDPOINT_CONFIG = Kind(
+    "endpoint configuration", "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName",
+    "EndpointConfigArn", None, "delete_endpoint_config",
+)  # fmt: skip
+MODEL = Kind(
+    "model", "list_models", "Models", "ModelName", "ModelArn", None, "delete_model",
+)  # fmt: skip
+
+KINDS = (TRAINING_JOB, ENDPOINT, ENDPOINT_CONFIG, MODEL)
+"""In the order in which they are ended: what uses a thing goes before the thing."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that was made."""
+
+    kind: Kind
+    name: str
+    status: str
+    created: Any
+
+    @property
+    def ends(self) -> bool:
+        """Whether `delete` has something to do here."""
+        return not self.kind.running or self.status in self.kind.running
+
+    def end(self, client: Any) -> None:
+        """Stop or delete it."""
+        getattr(client, self.kind.end_method)(**{self.kind.name_member: self.name})
+
+
+def find(session: Session, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Entry]:
+    """What carries the project's tags; everything else is left out."""
+    wanted = {tag["Key"]: tag["Value"] for tag in tags(session.settings.project)}
+    client = session.sagemaker
+    for kind in kinds:
+        for summary in _listed(client, kind, session.settings.project):
+            answer = client.list_tags(ResourceArn=summary[kind.arn_member])
+            found = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
+            if wanted.items() <= found.items():
+                status = str(summary[kind.status_member]) if kind.status_member else ""
+                yield Entry(kind, summary[kind.name_member], status, summary["CreationTime"])
+
+
+def _listed(client: Any, kind: Kind, project: str) -> Iterator[dict[str, Any]]:
+    """Every page; each name that Kennel gives begins with the project's."""
+    token: dict[str, str] = {}
+    while True:
+        answer = getattr(client, kind.list_method)(NameContains=project, **token)
+        yield from answer[kind.list_member]
+        if not answer.get("NextToken"):
+            return
+        token = {"NextToken": answer["NextToken"]}

@@ -1,0 +1,51 @@
+"""What runs the image's two programs: processes on this machine, or Docker."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Run(Protocol):
+    """A training that was started."""
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+
+    def stop(self, grace_seconds: float) -> None:
+        """SIGTERM, and SIGKILL when the grace is over."""
+
+    def record(self) -> dict[str, Any]:
+        """How to find it again when this process is gone."""
+
+    def collect(self) -> None:
+        """Bring what it wrote to the job's directory, and leave nothing behind elsewhere."""
+
+
+class Engine(Protocol):
+    """Starts `train` and `serve`."""
+
+    name: str
+
+    def train(self, image: str, base: Path, environment: Mapping[str, str], log: Path) -> Run:
+        """Start a training whose `/opt/ml` is `base`."""
+
+    def stop_train(self, record: Mapping[str, Any]) -> None:
+        """Stop a training whose supervisor is gone."""
+
+    def serve(
+        self, image: str, base: Path, environment: Mapping[str, str], log: Path
+    ) -> dict[str, Any]:
+        """Start a server for the model in `base`; the record says how to find it again."""
+
+    def server_runs(self, record: Mapping[str, Any]) -> bool:
+        """Whether that server is still there."""
+
+    def stop_server(self, record: Mapping[str, Any]) -> None:
+        """Stop that server, and no other."""
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name."""
+    from launcher.local.process import ProcessEngine
+
+    return ProcessEngine()

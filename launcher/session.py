@@ -1,0 +1,86 @@
+"""One command's surroundings: settings, backend, memory and console."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher import api
+from launcher.api import Call
+from launcher.backends import Backend
+from launcher.console import Console
+from launcher.memory import Memory
+from launcher.settings import Settings
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every command works with."""
+
+    settings: Settings
+    backend: Backend
+    memory: Memory
+    console: Console
+    directory: Path
+
+    @property
+    def sagemaker(self) -> Any:
+        """The SageMaker client."""
+        return self.backend.client("sagemaker")
+
+    def send(self, call: Call) -> dict[str, Any]:
+        """Check a request and send it. Raises UserError, or what the client raises."""
+        client = self.backend.client(call.service)
+        api.check(call, local=not self.backend.paid)
+        answer: dict[str, Any] = getattr(client, call.method)(**call.request)
+        return answer
+
+    def show(self, calls: Sequence[Call]) -> None:
+        """What `--dry-run` prints: the requests, checked, and what they would cost by the hour."""
+        for call in calls:
+            api.check(call, local=not self.backend.paid)
+        content: dict[str, Any] = {"requests": [call.as_json() for call in calls]}
+        if self.backend.paid:
+            content["paid_by_the_hour"] = [entry for call in calls for entry in _paid(call)]
+        self.console.document(content)
+
+    def remember(self, **names: str | None) -> None:
+        """Keep names for the commands to come."""
+        self.memory.remember(self.backend.name, **names)
+
+    def last(self, kind: str) -> str | None:
+        """The last name of a kind on this backend."""
+        return self.memory.name(self.backend.name, kind)
+
+
+def _paid(call: Call) -> list[dict[str, Any]]:
+    """Machines, how many, and for how long at most; None is until it is deleted."""
+    request = call.request
+    if call.operation == "CreateTrainingJob":
+        return [_machine("training", request["ResourceConfig"], request["StoppingCondition"])]
+    if call.operation == "CreateHyperParameterTuningJob":
+        definition = request["TrainingJobDefinition"]
+        limits = request["HyperParameterTuningJobConfig"]["ResourceLimits"]
+        entry = _machine("tuning", definition["ResourceConfig"], definition["StoppingCondition"])
+        entry["instances"] *= limits["MaxParallelTrainingJobs"]
+        jobs = limits.get("MaxNumberOfTrainingJobs")
+        return [{**entry, "jobs": jobs, "longest_seconds_are_for": "each job"}]
+    if call.operation == "CreateTransformJob":
+        resources = request["TransformResources"]
+        return [_machine("transform", resources, {"MaxRuntimeInSeconds": None})]
+    if call.operation == "CreateEndpointConfig":
+        return [
+            _machine("endpoint", variant, {"MaxRuntimeInSeconds": None})
+            for variant in request["ProductionVariants"]
+            if "InstanceType" in variant
+        ]
+    return []
+
+
+def _machine(what: str, resources: Any, stopping: Any) -> dict[str, Any]:
+    return {
+        "what": what,
+        "instance_type": resources["InstanceType"],
+        "instances": resources.get("InstanceCount", resources.get("InitialInstanceCount", 1)),
+        "longest_seconds": stopping.get("MaxRuntimeInSeconds"),
+    }

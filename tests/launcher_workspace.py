@@ -1,0 +1,133 @@
+"""A working directory for the launcher's tests, with no account in sight."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.digits import write_digits
+from launcher import cli
+from launcher.local.client import LocalSageMaker
+from launcher.local.jobs import JobsFolder
+
+LAUNCH = Path(__file__).parents[1] / "launch.py"
+TINY = ("weights=none", "trainable=all", "image-size=32", "epochs=1", "batch-size=32")
+"""Hyperparameters of a training that takes seconds."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one command printed, and its exit code."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A directory that launch.py is run in."""
+
+    path: Path
+    data: Path
+
+    def run(self, *arguments: str | Path) -> Answer:
+        """Run a command inside this process, which saves the time of starting Python."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(self.path),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = cli.main([str(argument) for argument in arguments])
+        return Answer(code, out.getvalue(), err.getvalue())
+
+    def start(self, *arguments: str | Path) -> "subprocess.Popen[str]":
+        """Run the real ./launch.py as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, str(LAUNCH), *map(str, arguments)],
+            cwd=self.path,
+            env=scrubbed(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def client(self) -> LocalSageMaker:
+        """The client that the commands use here."""
+        return LocalSageMaker(JobsFolder(self.path / ".kennel/jobs"), "process")
+
+    def clean(self) -> None:
+        """Stop what was left running."""
+        self.run("delete", "--yes")
+
+
+def scrubbed() -> dict[str, str]:
+    """The environment without anything that leads to an account or to the developer's choices."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "KENNEL_", "SAGEMAKER_"))
+    }
+    nowhere = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    return kept | nowhere | {"AWS_EC2_METADATA_DISABLED": "true"}
+
+
+@contextlib.contextmanager
+def no_account() -> Iterator[None]:
+    """The scrubbed environment, for as long as it lasts."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(scrubbed())
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hundred real scans, as folders of images."""
+    directory = tmp_path_factory.mktemp("digits") / "digits"
+    write_digits(directory, limit=100)
+    return directory
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, digits: Path) -> Iterator[Workspace]:
+    """An empty working directory."""
+    with no_account():
+        place = Workspace(tmp_path, digits)
+        yield place
+        place.clean()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Iterator[Workspace]:
+    """A working directory whose last job has trained a model."""
+    with no_account():
+        place = Workspace(tmp_path_factory.mktemp("trained"), digits)
+        answer = place.run("train", "--data", digits, "--set", *TINY)
+        assert answer.code == 0, answer.stderr
+        yield place
+        place.clean()
+
+
+def names(entries: Sequence[dict[str, Any]], member: str) -> list[str]:
+    """One member of each entry."""
+    return [str(entry[member]) for entry in entries]

@@ -1,0 +1,253 @@
+"""smdebug's files, written by the hook and read back by smdebug's own trial; every trap it has."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from debugging_nets import ResNet, train
+from torch import nn
+
+from container.debugging import hook as hooks
+from container.debugging.hook import create_hook
+from container.debugging.presets import PRESETS
+from container.errors import UserError
+from container.job import Job
+
+# smdebug is from 2023, and what it brings along is older.
+CONFIGURATION = {
+    "CollectionConfigurations": [
+        {"CollectionName": "losses", "CollectionParameters": {"save_interval": "1"}},
+        {"CollectionName": "gradients", "CollectionParameters": {"save_interval": "2"}},
+        {
+            "CollectionName": "everything",
+            "CollectionParameters": {
+                "include_regex": "_output_",
+                "save_interval": "1",
+                "reductions": "mean,abs_max",
+            },
+        },
+    ]
+}
+PYTHONPATH = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.delenv("SMDEBUG_CONFIG_FILE_PATH", raising=False)
+    (tmp_path / "input/config").mkdir(parents=True)
+    return Job(tmp_path)
+
+
+def configure(job: Job, configuration: Any) -> None:
+    (job.config_dir / "debughookconfig.json").write_text(json.dumps(configuration))
+
+
+def trial(directory: Path) -> Any:
+    from smdebug.trials import create_trial
+
+    return create_trial(str(directory))
+
+
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_saves_its_collections(job: Job, preset: str) -> None:
+    from smdebug.pytorch import modes
+
+    train(create_hook(job, preset), 2)
+    saved = trial(job.output_dir / "tensors")
+    for collection in PRESETS[preset]:
+        assert saved.tensor_names(collection=collection), collection
+    assert saved.tensor("CrossEntropyLoss_output_0").steps(mode=modes.TRAIN) == [0]
+    assert saved.tensor("CrossEntropyLoss_output_0").steps(mode=modes.EVAL) == [0]
+    if preset != "losses":
+        weight = saved.tensor("ResNet_fc.weight").reduction_values(0, mode=modes.TRAIN)
+        assert len(weight) == 7
+        assert saved.tensor("relu_activity_0").value(0, mode=modes.TRAIN).shape == (4,)
+
+
+def test_saved_values_are_the_true_ones(job: Job) -> None:
+    from smdebug.pytorch import modes
+
+    configure(job, CONFIGURATION)
+    hook = create_hook(job, "off")
+    torch.manual_seed(0)
+    network, criterion = ResNet(), nn.CrossEntropyLoss()
+    hook.register(network, criterion)
+    hook.training()
+    loss = criterion(network(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 2, 0]))
+    loss.backward()
+    hook.close()
+    saved = trial(job.output_dir / "tensors")
+    assert saved.tensor("CrossEntropyLoss_output_0").value(0, mode=modes.TRAIN) == loss.item()
+    gradient = saved.tensor("gradient/ResNet_fc.weight").value(0, mode=modes.TRAIN)
+    assert network.fc.weight.grad is not None
+    assert torch.equal(torch.from_numpy(gradient), network.fc.weight.grad)
+
+
+def test_the_services_configuration_beats_the_preset(job: Job) -> None:
+    from smdebug.pytorch import modes
+
+    configure(job, {**CONFIGURATION, "LocalPath": str(job.base / "elsewhere")})
+    train(create_hook(job, "losses"), 5)
+    saved = trial(job.base / "elsewhere")
+    assert saved.tensor("gradient/ResNet_fc.bias").steps(mode=modes.TRAIN) == [0, 2, 4]
+    assert saved.tensor("CrossEntropyLoss_output_0").steps(mode=modes.TRAIN) == [0, 1, 2, 3, 4]
+    assert not (job.output_dir / "tensors").exists()
+
+
+def test_a_job_without_configuration_has_no_hook(job: Job) -> None:
+    train(create_hook(job, "off"))
+    assert not job.output_dir.exists()
+
+
+def test_a_configuration_that_is_not_json_is_the_users_error(job: Job) -> None:
+    (job.config_dir / "debughookconfig.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        create_hook(job, "off")
+
+
+def test_bfloat16_tensors_are_saved_as_float32(job: Job) -> None:
+    from smdebug.pytorch import modes
+
+    configure(job, CONFIGURATION)
+    hook = create_hook(job, "off")
+    train(hook, bfloat16=True)
+    assert hook.failure is None
+    saved = trial(job.output_dir / "tensors").tensor("conv1_output_0")
+    assert saved.steps(mode=modes.TRAIN) == [0, 1, 2, 3]
+    assert saved.reduction_value(3, "max", mode=modes.TRAIN, abs=True) > 0
+
+
+def test_what_a_killed_run_left_is_cleared(job: Job) -> None:
+    from smdebug.pytorch import modes
+
+    train(create_hook(job, "losses"), 25)
+    tensors = job.output_dir / "tensors"
+    (tensors / "claim.smd").touch()
+    train(create_hook(job, "losses"), 2)
+    assert trial(tensors).tensor("CrossEntropyLoss_output_0").steps(mode=modes.TRAIN) == [0]
+
+
+def test_an_error_in_smdebug_is_reported_once_and_training_goes_on(
+    job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # "A custom collection without include_regex: InvalidCollectionConfiguration at first forward"
+    configure(job, {"CollectionConfigurations": [{"CollectionName": "activations"}]})
+    hook = create_hook(job, "off")
+    network = train(hook)
+    assert network.fc.weight.grad is not None
+    assert hook.failure
+    assert "InvalidCollectionConfiguration" in hook.failure
+    assert capsys.readouterr().out.count("smdebug failed") == 1
+    # And the next training of this process is not without.
+    (job.config_dir / "debughookconfig.json").unlink()
+    after = create_hook(job, "losses")
+    train(after)
+    assert after.failure is None
+
+
+def test_a_hook_that_cannot_start_is_reported(job: Job, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(job, {**CONFIGURATION, "HookParameters": {"save_interval": "often"}})
+    hook = create_hook(job, "off")
+    train(hook)
+    assert hook.failure
+    assert "smdebug cannot start" in capsys.readouterr().out
+
+
+def test_a_nearly_full_disk_ends_the_saving(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    from container.debugging import smdebug_hook
+
+    monkeypatch.setattr(smdebug_hook, "RESERVED_BYTES", 2**60)
+    hook = create_hook(job, "losses")
+    train(hook)
+    assert hook.failure
+    assert "are free" in hook.failure
+
+
+def test_writes_that_fail_do_not_hang_training(job: Job) -> None:
+    # "a full tensor disk kills a writer thread and then training hangs for ever". A limit on the
+    # size of files makes the same writes fail, with no file system of our own to fill.
+    configure(job, CONFIGURATION)
+    program = (
+        "import resource; from debugging_nets import *; "
+        f"hook = create_hook(job_at({str(job.base)!r}), 'off'); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)); "
+        "train(hook, 20); print('trained', hook.failure)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
+    )
+    assert "trained smdebug failed and has switched itself off" in done.stdout
+    assert "File too large" in done.stdout
+
+
+def test_smdebug_leaves_checkpoints_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    # "smdebug walks the checkpoint directory every step, and writes metadata.json into it"
+    checkpoints = job.base / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "metadata.json").write_text("")
+    (job.config_dir / "checkpointconfig.json").write_text(
+        json.dumps({"LocalPath": str(checkpoints)})
+    )
+    monkeypatch.setenv("CHECKPOINT_CONFIG_FILE_PATH", str(job.config_dir / "checkpointconfig.json"))
+    hook = create_hook(job, "losses")
+    train(hook, 2)
+    assert hook.failure is None
+    assert (checkpoints / "metadata.json").read_text() == ""
+
+
+def test_only_the_first_worker_has_a_hook(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert create_hook(job, "losses").directory is None
+    configure(job, {**CONFIGURATION, "HookParameters": {"include_workers": "all"}})
+    assert create_hook(job, "off").directory == job.output_dir / "tensors"
+
+
+def test_two_processes_write_one_workers_files(job: Job) -> None:
+    program = (
+        "import os; import torch.distributed as dist; from debugging_nets import *; "
+        "dist.init_process_group('gloo'); "
+        f"hook = create_hook(job_at({str(job.base)!r}), 'losses'); "
+        "train(hook); assert hook.failure is None, hook.failure; dist.destroy_process_group()"
+    )
+    shared = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29517",
+        "WORLD_SIZE": "2",
+        "PYTHONPATH": PYTHONPATH,
+    }
+    workers = [
+        subprocess.Popen([sys.executable, "-c", program], env={**shared, "RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [worker.wait(120) for worker in workers] == [0, 0]
+    saved = trial(job.output_dir / "tensors")
+    assert saved.workers() == ["worker_0"]
+    assert (job.output_dir / "tensors/training_job_end.ts").exists()
+
+
+def test_a_job_of_the_service_marks_its_end_too(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINING_JOB_NAME", "dogs-1")
+    train(create_hook(job, "losses"))
+    assert (job.output_dir / "tensors/training_job_end.ts").exists()
+
+
+def test_a_missing_smdebug_is_reported(
+    job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "container.debugging.smdebug_hook", raising=False)
+    monkeypatch.setitem(sys.modules, "smdebug", None)
+    assert isinstance(create_hook(job, "losses"), hooks.Hook)
+    assert "No tensors are saved: smdebug cannot start" in capsys.readouterr().out

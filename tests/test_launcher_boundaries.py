@@ -1,0 +1,29 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SHARED = {"container", "container.hyperparameters", "container.metrics", "container.errors"}
+
+
+def test_the_launcher_loads_no_torch_and_shares_three_modules() -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "launcher").rglob("*.py")
+    ]
+    program = (
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "torch" not in loaded
+    assert {name for name in loaded if name.split(".")[0] == "container"} <= SHARED
+
+
+def test_the_container_names_neither_boto3_nor_the_launcher() -> None:
+    for path in [*(ROOT / "container").rglob("*.py"), ROOT / "train", ROOT / "serve"]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^\s*(import|from) (boto|launcher)", text, re.MULTILINE), path

@@ -1,0 +1,47 @@
+import signal
+
+from launcher_workspace import TINY, Workspace
+
+pytest_plugins = ("launcher_workspace",)
+
+
+def test_each_command_finds_what_the_one_before_made(trained: Workspace) -> None:
+    logs = trained.run("logs")
+    assert "validation:accuracy=" in logs.stdout
+    deployed = trained.run("deploy")
+    assert deployed.code == 0, deployed.stderr
+    assert "kennel: in service." in deployed.stdout
+    assert "./launch.py predict IMAGE" in deployed.stdout
+    predicted = trained.run("predict", trained.data / "test", "--json")
+    assert len(predicted.json["predictions"]) == 15
+    served = trained.run("logs", "--endpoint")
+    assert served.code == 0
+    assert "training job" in trained.run("status").stdout
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(workspace: Workspace) -> None:
+    process = workspace.start("train", "--data", workspace.data, "--set", *TINY[:-2], "epochs=500")
+    assert process.stdout
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Interrupted. What was started goes on" in stderr
+
+    # The launcher is gone; the job is found again, and stopped by its id.
+    status = workspace.run("status")
+    assert "runs (InProgress)" in status.stdout
+    assert workspace.run("delete", "--yes").code == 0
+    followed = workspace.run("logs", "--follow")
+    assert "stopped after" in followed.stdout
+
+
+def test_a_failed_training_ends_with_the_reason_and_what_to_try(workspace: Workspace) -> None:
+    bare = workspace.path / "bare"
+    (bare / "only-class").mkdir(parents=True)
+    answer = workspace.run("train", "--data", bare, "--set", *TINY)
+    assert answer.code == 1
+    assert "failed: AlgorithmError: " in answer.stderr
+    assert "`./launch.py logs` shows what it printed." in answer.stderr

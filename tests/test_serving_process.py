@@ -1,0 +1,291 @@
+"""The real `./serve` as a process, over loopback."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import serving_artifacts
+from serving_artifacts import encoded, npy, photograph
+
+SERVE = Path(__file__).parent.parent / "serve"
+DEADLINE_SECONDS = 60
+"""Far more than anything here takes, for a machine that does much else."""
+
+
+@dataclass
+class Server:
+    """A running `./serve`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def request(
+        self, method: str, path: str, body: bytes = b"", **headers: str
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_SECONDS)
+        try:
+            connection.request(
+                method, path, body, {name.replace("_", "-"): text for name, text in headers.items()}
+            )
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def wait_until_ready(self) -> set[int]:
+        """Poll /ping until it is 200; returns the statuses that came before."""
+        statuses: set[int] = set()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            status, _ = self.request("GET", "/ping")
+            if status == 200:
+                return statuses
+            statuses.add(status)
+        raise AssertionError(f"not ready: {self.log.read_text()}")
+
+    def wait(self) -> int:
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def children(self) -> list[int]:
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in listed.split()]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(base: Path, port: int) -> dict[str, str]:
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(base / "home"),
+        "SAGEMAKER_BASE_DIR": str(base),
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+        "KENNEL_ENGINE": "openvino",
+    }
+
+
+@contextlib.contextmanager
+def serving(base: Path, directory: Path) -> Iterator[Server]:
+    """Start `serve` from a foreign directory and through PATH, as SageMaker does."""
+    port, log = free_port(), directory / "serve.log"
+    (base / "home").mkdir(exist_ok=True)
+    variables = environment(base, port)
+    variables["PATH"] = f"{SERVE.parent}:{variables['PATH']}"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            ["serve"], env=variables, cwd=directory, stdout=stream, stderr=stream
+        )
+    try:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+        yield Server(process, port, log)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(DEADLINE_SECONDS)
+
+
+def run_to_its_end(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SERVE), *arguments],
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An /opt/ml with a model."""
+    directory = tmp_path_factory.mktemp("opt-ml")
+    serving_artifacts.write(directory / "model")
+    return directory
+
+
+def test_it_serves_from_start_to_sigterm(base: Path, tmp_path: Path) -> None:
+    with serving(base, tmp_path) as server:
+        assert server.wait_until_ready() <= {503}
+        picture = tmp_path / "picture.jpg"
+        picture.write_bytes(encoded(photograph()))
+        answer = subprocess.run(
+            [
+                *("curl", "--silent", "--show-error", "--fail", "--noproxy", "*"),
+                *("--header", "Content-Type: image/jpeg", "--data-binary", f"@{picture}"),
+                f"http://127.0.0.1:{server.port}/invocations",
+            ],
+            capture_output=True,
+            check=True,
+        )
+        assert sum(json.loads(answer.stdout)) == pytest.approx(1, abs=1e-5)
+        worker = server.children()
+        maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in worker)
+        assert len(worker) == 1
+        assert "openvino" in maps
+        assert "libtorch" not in maps
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        lines = server.log.read_text().splitlines()
+        assert len(lines) == 1, "no access log, no other noise"
+        assert lines[0].startswith("INFO: Serving resnet18 with 5 classes")
+    assert list((base / "home").iterdir()) == [], "nothing is written to the home directory"
+
+
+def test_concurrent_requests_get_their_own_answers(base: Path, tmp_path: Path) -> None:
+    bodies = [encoded(photograph(seed)) for seed in range(12)]
+    headers = {"Content_Type": "image/jpeg"}
+    wrong: list[object] = []
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        alone = [server.request("POST", "/invocations", body, **headers) for body in bodies]
+        assert len(set(alone)) == len(bodies), "different images have different answers"
+        assert {status for status, _ in alone} == {200}
+
+        def send(first: int) -> None:
+            for index in range(first, first + 2 * len(bodies)):
+                own = index % len(bodies)
+                answer = server.request("POST", "/invocations", bodies[own], **headers)
+                if answer != alone[own]:
+                    wrong.append((own, answer))
+
+        threads = [threading.Thread(target=send, args=(first,)) for first in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_sigterm_drains_requests_in_flight(base: Path, tmp_path: Path) -> None:
+    body = npy(np.stack([np.asarray(photograph(seed)) for seed in range(8)]))
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(base, tmp_path))
+        server.wait_until_ready()
+        pings = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_SECONDS)
+        stack.enter_context(contextlib.closing(pings))
+        slow = socket.create_connection(("127.0.0.1", server.port), DEADLINE_SECONDS)
+        stack.enter_context(slow)
+        slow.sendall(
+            b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+            b"Content-Type: application/x-npy\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        # The server says that it is reading the request; now it is told to stop.
+        assert slow.recv(100).startswith(b"HTTP/1.1 100 ")
+        stopping = False
+        server.process.send_signal(signal.SIGTERM)
+        while not stopping:
+            pings.request("GET", "/ping")
+            answer = pings.getresponse()
+            answer.read()
+            stopping = answer.getheader("Connection") == "close"
+        slow.sendall(body)
+        response = stack.enter_context(http.client.HTTPResponse(slow))
+        response.begin()
+        assert response.status == 200
+        assert len(json.loads(response.read())) == 8
+        assert server.wait() == 0
+
+
+def test_a_body_that_breaks_off_does_no_harm(base: Path, tmp_path: Path) -> None:
+    head = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        for rest in (
+            b"Content-Length: 1000\r\n\r\nabc",
+            b"Transfer-Encoding: chunked\r\n\r\nzzz\r\nabc\r\n0\r\n\r\n",
+            b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
+        ):
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(head + rest)
+                connection.shutdown(socket.SHUT_WR)
+                answer = b"".join(iter(lambda: connection.recv(4096), b""))
+            assert not answer or answer.startswith(b"HTTP/1.1 400"), answer
+        assert server.request("GET", "/ping")[0] == 200
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_killed_worker_is_replaced(base: Path, tmp_path: Path) -> None:
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        killed = server.children()
+        os.kill(killed[0], signal.SIGKILL)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not (set(server.children()) - set(killed)) and time.monotonic() < deadline:
+            pass
+        server.wait_until_ready()
+        assert set(server.children()).isdisjoint(killed)
+
+
+def one_sentence(result: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert result.returncode not in (0, -signal.SIGTERM)
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("serve: ")
+    for word in words:
+        assert word in result.stderr
+
+
+def test_no_model_is_one_sentence_and_the_end(tmp_path: Path) -> None:
+    result = run_to_its_end(
+        SAGEMAKER_BASE_DIR=str(tmp_path), SAGEMAKER_BIND_TO_PORT=str(free_port())
+    )
+    one_sentence(result, str(tmp_path / "model"), "model.json")
+
+
+def test_a_damaged_model_is_one_sentence_and_the_end(tmp_path: Path) -> None:
+    serving_artifacts.write(tmp_path / "model")
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    result = run_to_its_end(
+        SAGEMAKER_BASE_DIR=str(tmp_path), SAGEMAKER_BIND_TO_PORT=str(free_port())
+    )
+    one_sentence(result, "model.safetensors", "SHA-256")
+
+
+def test_a_port_in_use_is_one_sentence_and_the_end(base: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))  # noqa: S104
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        started = time.monotonic()
+        result = run_to_its_end(SAGEMAKER_BASE_DIR=str(base), SAGEMAKER_BIND_TO_PORT=port)
+    one_sentence(result, f"Port {port}", "SAGEMAKER_BIND_TO_PORT")
+    assert time.monotonic() - started < 4, "no retries"
+
+
+def test_a_bad_variable_is_one_sentence_and_the_end() -> None:
+    one_sentence(run_to_its_end(SAGEMAKER_BIND_TO_PORT="http"), "SAGEMAKER_BIND_TO_PORT")
+
+
+def test_help_explains_the_environment() -> None:
+    result = run_to_its_end("--help")
+    assert result.returncode == 0
+    for name in ("SAGEMAKER_BIND_TO_PORT", "SAGEMAKER_MAX_PAYLOAD_IN_MB", "KENNEL_ENGINE", "8080"):
+        assert name in result.stdout
+
+
+def test_unknown_arguments_are_refused() -> None:
+    result = run_to_its_end("--workers", "4")
+    assert result.returncode == 2
+    assert "--workers" in result.stderr

@@ -1,0 +1,88 @@
+"""The environment variables of `serve`, and the processors it counts."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from container.errors import UserError
+from container.serving import processors, settings
+
+
+def test_defaults_are_sagemaker_s() -> None:
+    parsed = settings.parse({})
+    assert parsed.model_dir == Path("/opt/ml/model")
+    assert parsed.port == 8080
+    assert parsed.max_payload == 6 * 2**20
+    assert parsed.threads >= 32
+    assert settings.parse({"SAGEMAKER_BIND_TO_PORT": ""}) == parsed
+
+
+def test_a_payload_limit_of_zero_is_batch_transform_s_largest() -> None:
+    assert settings.parse({"SAGEMAKER_MAX_PAYLOAD_IN_MB": "0"}).max_payload == 100 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SAGEMAKER_BIND_TO_PORT", "0"),
+        ("SAGEMAKER_BIND_TO_PORT", "65536"),
+        ("SAGEMAKER_BIND_TO_PORT", "http"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
+        ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6.5"),
+        ("KENNEL_THREADS", "1"),
+        ("KENNEL_ENGINE", "onnx"),
+        ("KENNEL_PRECISION", "int4"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_variable_s_name(name: str, value: str) -> None:
+    with pytest.raises(UserError, match=name):
+        settings.parse({name: value})
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of 8 processors whose control groups are in the directory that it returns."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(processors, "CGROUPS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ({}, 8),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu.max": "200000 100000"}, 2),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu.max": "1600000 100000"}, 8),
+        ({"cpu.max": "garbage"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+    ],
+)
+def test_a_container_s_quota_counts(machine: Path, files: dict[str, str], count: int) -> None:
+    for name, content in files.items():
+        path = machine / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content + "\n")
+    assert processors.available() == count
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"), [(None, 2), ("", 0), ("-1", 0), ("1", 1), ("0,1,2", 2), ("0,-1,1", 1)]
+)
+def test_nvidia_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, count: int
+) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(processors, "DEVICES", tmp_path)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert processors.nvidia_devices() == count
+    chosen = {name: settings.parse({"KENNEL_ENGINE": name}) for name in ("auto", "openvino")}
+    assert chosen["auto"].runs_torch == (count > 0)
+    assert not chosen["openvino"].runs_torch
