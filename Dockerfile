@@ -28,9 +28,11 @@ RUN --mount=type=cache,target=/root/.cache \
     python3 -m venv /opt/uv \
     && /opt/uv/bin/pip install --require-hashes --only-binary :all: --requirement /requirements/uv.txt
 
-# The base's Python 3.11 where it has one; otherwise uv brings it to /opt/python.
+# The base's Python 3.11 where it has one, compiled already; otherwise uv brings it to /opt/python as source.
+# Some of what it brings is broken on purpose, for Python's own tests.
 RUN mkdir -p /opt/python \
-    && /opt/uv/bin/uv venv --python 3.11 /opt/venv
+    && /opt/uv/bin/uv venv --python 3.11 /opt/venv \
+    && { /opt/venv/bin/python -m compileall -qq -j 0 --invalidation-mode unchecked-hash /opt/python || true; }
 
 # Byte code is compiled now, since users of the container may not write it, and is trusted unchecked, which
 # makes the same packages the same bytes. The CUDA libraries move aside to become a layer of their own: most

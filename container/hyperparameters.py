@@ -113,7 +113,24 @@ class Integer:
         return f"{self.least} to {self.most}"
 
 
-Check = Choice | Flag | Real | Integer
+@dataclass(frozen=True)
+class Text:
+    """Words whose meaning is checked where they are used."""
+
+    meaning: str
+
+    def parse(self, name: str, value: object) -> str:
+        """The value as text. Raises UserError."""
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+        raise UserError(f"{name} must be {self.meaning}, got {value!r}.")
+
+    def describe(self) -> str:
+        """The allowed values, for `--help` and the README."""
+        return self.meaning
+
+
+Check = Choice | Flag | Real | Integer | Text
 Tuning = TuningRange | tuple[int, ...] | None
 
 
@@ -149,6 +166,8 @@ class Hyperparameters:
     rejected_limit: float = _declare(0.05, Real(least=0, most=1), "the job fails when more than this share of the images cannot be read")
     precision: str = _declare("auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes bfloat16 where the processor has it")
     debug: str = _declare("off", Choice(("off", "losses", "standard", "full")), "smdebug collections to save when SageMaker sends no debugger configuration")
+    rules: str = _declare("default", Text("default, all, off, or names such as Overfit:patience=2,DeadRelu"), "rules that look at the saved tensors while training runs")
+    on_rule: str = _declare("warn", Choice(("warn", "stop")), "what a rule that fires does; stop ends training and saves the model")
 # fmt: on
 
 

@@ -12,13 +12,28 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from container.errors import UserError
 from launcher import backends, refusals, settings
-from launcher.commands import delete, deploy, logs, predict, status, train
+from launcher.commands import (
+    delete,
+    deploy,
+    logs,
+    predict,
+    push,
+    status,
+    train,
+    tune,
+    tuning,
+    upload,
+)
 from launcher.commands.given import chosen_settings, common_flags
 from launcher.console import Console
 from launcher.memory import Memory
 from launcher.session import Session
 
 COMMANDS: dict[str, ModuleType] = {
+    "push": push,
+    "upload": upload,
+    "tune": tune,
+    "tuning": tuning,
     "train": train,
     "deploy": deploy,
     "predict": predict,
@@ -114,7 +129,7 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
     resolved = settings.resolve(flags, os.environ, settings.read_file(directory), memory.choices)
     session = Session(
         settings=resolved,
-        backend=backends.connect(resolved, directory),
+        backend=backends.connect(resolved, directory, memory),
         memory=memory,
         console=Console(as_json=options.json),
         directory=directory,

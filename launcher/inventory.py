@@ -40,7 +40,13 @@ MODEL = Kind(
     "model", "list_models", "Models", "ModelName", "ModelArn", None, "delete_model",
 )  # fmt: skip
 
-KINDS = (TRAINING_JOB, ENDPOINT, ENDPOINT_CONFIG, MODEL)
+TUNING_JOB = Kind(
+    "tuning", "list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries",
+    "HyperParameterTuningJobName", "HyperParameterTuningJobArn", "HyperParameterTuningJobStatus",
+    "stop_hyper_parameter_tuning_job", ("InProgress",),
+)  # fmt: skip
+
+KINDS = (TUNING_JOB, TRAINING_JOB, ENDPOINT, ENDPOINT_CONFIG, MODEL)
 """In the order in which they are ended: what uses a thing goes before the thing."""
 
 

@@ -25,6 +25,11 @@ def unique(project: str, kind: str, now: datetime | None = None) -> str:
     return project[: _LONGEST.get(kind, 63) - len(tail)].rstrip("-") + tail
 
 
+def is_unique(name: str) -> bool:
+    """Whether it is a name that `unique` gave."""
+    return re.fullmatch(r".+-[a-z]+-\d{4}-\d{6}-[0-9a-f]{4}", name) is not None
+
+
 def check_project(name: str) -> str:
     """A project's name starts every name made for it. Raises UserError."""
     if not re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,31}", name):

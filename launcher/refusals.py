@@ -59,6 +59,11 @@ def is_missing(error: ClientError) -> bool:
     )
 
 
+def is_taken(error: ClientError) -> bool:
+    """Whether AWS says that there is such a thing already."""
+    return _code(error) == "ResourceInUse" or "already exist" in _message(error)
+
+
 def container_message(error: ClientError) -> str:
     """What the container answered, where it was the container that refused an invocation."""
     text = str(error.response.get("OriginalMessage", ""))

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import api
+from botocore.exceptions import ClientError
+
+from launcher import api, limits
 from launcher.api import Call
 from launcher.backends import Backend
 from launcher.console import Console
 from launcher.memory import Memory
+from launcher.names import is_unique
+from launcher.refusals import is_taken
 from launcher.settings import Settings
 
 
@@ -31,14 +35,26 @@ class Session:
     def send(self, call: Call) -> dict[str, Any]:
         """Check a request and send it. Raises UserError, or what the client raises."""
         client = self.backend.client(call.service)
-        api.check(call, local=not self.backend.paid)
-        answer: dict[str, Any] = getattr(client, call.method)(**call.request)
+        self.check(call)
+        try:
+            answer: dict[str, Any] = getattr(client, call.method)(**call.request)
+        except ClientError as error:
+            # A name of our own that nobody else has: a request that was sent again after its
+            # answer was lost has done its work.
+            if is_taken(error) and any(is_unique(str(value)) for value in call.request.values()):
+                return {}
+            raise
         return answer
+
+    def check(self, call: Call) -> None:
+        """Refuse what the service would refuse. Raises UserError."""
+        api.check(call, local=not self.backend.paid)
+        limits.check(call)
 
     def show(self, calls: Sequence[Call]) -> None:
         """What `--dry-run` prints: the requests, checked, and what they would cost by the hour."""
         for call in calls:
-            api.check(call, local=not self.backend.paid)
+            self.check(call)
         content: dict[str, Any] = {"requests": [call.as_json() for call in calls]}
         if self.backend.paid:
             content["paid_by_the_hour"] = [entry for call in calls for entry in _paid(call)]

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
+import boto3
 
-from examples.digits import write_digits
 from launcher import cli
 from launcher.local.client import LocalSageMaker
 from launcher.local.jobs import JobsFolder
@@ -21,6 +20,9 @@ from launcher.local.jobs import JobsFolder
 LAUNCH = Path(__file__).parents[1] / "launch.py"
 TINY = ("weights=none", "trainable=all", "image-size=32", "epochs=1", "batch-size=32")
 """Hyperparameters of a training that takes seconds."""
+ROLE = "arn:aws:iam::123456789012:role/kennel"
+REGION = "eu-west-1"
+"""Moto's account, and where it works in these tests."""
 
 
 @dataclass(frozen=True)
@@ -100,34 +102,6 @@ def no_account() -> Iterator[None]:
         os.environ.update(before)
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hundred real scans, as folders of images."""
-    directory = tmp_path_factory.mktemp("digits") / "digits"
-    write_digits(directory, limit=100)
-    return directory
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, digits: Path) -> Iterator[Workspace]:
-    """An empty working directory."""
-    with no_account():
-        place = Workspace(tmp_path, digits)
-        yield place
-        place.clean()
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Iterator[Workspace]:
-    """A working directory whose last job has trained a model."""
-    with no_account():
-        place = Workspace(tmp_path_factory.mktemp("trained"), digits)
-        answer = place.run("train", "--data", digits, "--set", *TINY)
-        assert answer.code == 0, answer.stderr
-        yield place
-        place.clean()
-
-
-def names(entries: Sequence[dict[str, Any]], member: str) -> list[str]:
-    """One member of each entry."""
-    return [str(entry[member]) for entry in entries]
+def aws(service: str) -> Any:
+    """A client of moto's server, which the environment names."""
+    return boto3.client(service)

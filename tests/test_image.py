@@ -179,16 +179,17 @@ def test_default_command_trains_with_hyperparameters_that_are_strings(
 
 
 def test_docker_stop_ends_training_with_a_saved_model(
-    image: str, digits: Path, tmp_path: Path
+    image: str, few_digits: Path, tmp_path: Path
 ) -> None:
     # "SIGTERM, 120 s, then SIGKILL; artifacts written in the window are uploaded"
-    options = volumes(digits, tmp_path)
+    options = volumes(few_digits, tmp_path)
     with container(image, "train", *DIGITS, "--epochs", "1000", options=options) as training:
         wait_until(
             lambda: "epoch 1/1000" in training.logs() or not training.running(),
             seconds=TRAINING_SECONDS,
             what="the first epoch",
         )
+        assert training.running(), training.logs()
         started = time.monotonic()
         code = training.stop(grace=TRAINING_GRACE)
         seconds = time.monotonic() - started

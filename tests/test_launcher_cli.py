@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from launcher_workspace import LAUNCH, Workspace, scrubbed
 
-pytest_plugins = ("launcher_workspace",)
+pytest_plugins = ("launcher_fixtures",)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import signal
 
 from launcher_workspace import TINY, Workspace
 
-pytest_plugins = ("launcher_workspace",)
+pytest_plugins = ("launcher_fixtures",)
 
 
 def test_each_command_finds_what_the_one_before_made(trained: Workspace) -> None:

@@ -16,7 +16,7 @@ from launcher.local import processes
 from launcher.local.jobs import ENDPOINT
 from launcher.settings import Settings
 
-pytest_plugins = ("launcher_workspace",)
+pytest_plugins = ("launcher_fixtures",)
 
 
 @pytest.fixture(scope="session")

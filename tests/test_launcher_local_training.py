@@ -19,7 +19,7 @@ from launcher.local.jobs import TRAINING_JOB
 from launcher.settings import Settings
 from launcher.training import Place
 
-pytest_plugins = ("launcher_workspace",)
+pytest_plugins = ("launcher_fixtures",)
 
 SECONDS = 60
 

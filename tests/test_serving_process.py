@@ -19,6 +19,8 @@ import pytest
 import serving_artifacts
 from serving_artifacts import encoded, npy, photograph
 
+from container.serving import settings
+
 SERVE = Path(__file__).parent.parent / "serve"
 DEADLINE_SECONDS = 60
 """Far more than anything here takes, for a machine that does much else."""
@@ -184,6 +186,7 @@ def test_sigterm_drains_requests_in_flight(base: Path, tmp_path: Path) -> None:
         server.wait_until_ready()
         pings = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_SECONDS)
         stack.enter_context(contextlib.closing(pings))
+        pings.connect()
         slow = socket.create_connection(("127.0.0.1", server.port), DEADLINE_SECONDS)
         stack.enter_context(slow)
         slow.sendall(
@@ -205,6 +208,62 @@ def test_sigterm_drains_requests_in_flight(base: Path, tmp_path: Path) -> None:
         assert response.status == 200
         assert len(json.loads(response.read())) == 8
         assert server.wait() == 0
+
+
+def test_sigterm_loses_no_request_and_waits_for_no_idle_client(base: Path, tmp_path: Path) -> None:
+    body = encoded(photograph())
+    answered: list[int] = []
+    lost: list[str] = []
+    told = threading.Event()
+
+    def connect_and_send(server: Server, keep_alive: bool) -> None:
+        """Send requests over one connection until it is closed."""
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_SECONDS)
+        with contextlib.closing(connection):
+            closed = False
+            while not closed:
+                connection.request("POST", "/invocations", body, {"Content-Type": "image/jpeg"})
+                response = connection.getresponse()
+                response.read()
+                answered.append(response.status)
+                closed = not keep_alive or response.getheader("Connection") == "close"
+
+    def client(server: Server, keep_alive: bool) -> None:
+        """Connect again and again, until the server stops."""
+        while True:
+            late = told.is_set()
+            try:
+                connect_and_send(server, keep_alive)
+            except (OSError, http.client.HTTPException) as error:
+                # Who connects after SIGTERM may be turned away; others must be answered.
+                if not late:
+                    lost.append(repr(error))
+                return
+
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(base, tmp_path))
+        server.wait_until_ready()
+        address = ("127.0.0.1", server.port)
+        silent = [stack.enter_context(socket.create_connection(address)) for _ in range(40)]
+        assert len(silent) > settings.parse({}).threads, "silent clients do not hold threads"
+        idle = stack.enter_context(socket.create_connection(address))
+        idle.sendall(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 OK" in idle.recv(100)
+        threads = [threading.Thread(target=client, args=(server, n % 2 == 0)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(answered) < 60 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        told.set()
+        server.process.send_signal(signal.SIGTERM)
+        since = time.monotonic()
+        assert server.wait() == 0
+        assert time.monotonic() - since < 15
+        for thread in threads:
+            thread.join()
+    assert lost == []
+    assert set(answered) == {200}
 
 
 def test_a_body_that_breaks_off_does_no_harm(base: Path, tmp_path: Path) -> None:

@@ -22,8 +22,14 @@ class Hook:
 
     directory: Path | None = None
     """Where the tensors are."""
+    collections: tuple[str, ...] = ()
+    """The smdebug collections that are saved."""
     failure: str | None = None
     """Why tensors are missing, in one sentence."""
+
+    def seconds(self) -> float:
+        """The time that the hook has taken so far."""
+        return 0.0
 
     def register(self, network: nn.Module, criterion: nn.Module) -> None:
         """Watch a network and its loss. Comes after the head is new and the backbone frozen."""

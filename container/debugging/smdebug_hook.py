@@ -10,6 +10,8 @@ import os
 import shutil
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,10 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
 
     failure: BaseException | None = None
 
+    def __init__(self, **settings: Any) -> None:
+        self.seconds = 0.0
+        super().__init__(**settings)
+
     def has_default_configuration(self) -> bool:
         """smdebug asks this while it handles an error, to know whether to abort training."""
         self.failure = sys.exc_info()[1]
@@ -111,7 +117,26 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
         disk included, would reach training whatever its set-up.
         """
         back = super().backward_hook(name)
-        return back and ErrorHandlingAgent.get_error_handling_agent().catch_smdebug_errors()(back)
+        agent = ErrorHandlingAgent.get_error_handling_agent()
+        return back and self._timed(agent.catch_smdebug_errors()(back))
+
+    def forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
+        """smdebug's own, timed."""
+        self._timed(super().forward_pre_hook)(module, inputs)
+
+    def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """smdebug's own, timed."""
+        self._timed(super().forward_hook)(module, inputs, outputs)
+
+    def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
 
     def _write_outputs(self, name: str, outputs: Any) -> None:
         super()._write_outputs(name, outputs)
@@ -139,7 +164,9 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
                 now = parameter.detach().float().cpu()
                 if name in before:
                     ratio = (now - before[name]).norm() / (before[name].norm() + 1e-9)
-                    self._save_for_tensor(f"update/{type(module).__name__}_{name}", ratio)
+                    # Not by its whole name: smdebug takes all that holds "weight" for a weight.
+                    layer = f"{type(module).__name__}_{name}".replace(".weight", "")
+                    self._save_for_tensor(f"update/{layer}", ratio)
                 before[name] = now.clone() if now.data_ptr() == parameter.data_ptr() else now
 
     def _updates_are_due(self) -> bool:
@@ -168,6 +195,8 @@ class SmdebugHook(Hook):
         # It would walk the checkpoints at every step and add a file of its own to them.
         os.environ["CHECKPOINT_CONFIG_FILE_PATH"] = os.devnull + "/none"
         self.directory = directory
+        asked = configuration.get("CollectionConfigurations") or ()
+        self.collections = ("losses", *(str(each["CollectionName"]) for each in asked))
         self._agent = ErrorHandlingAgent.get_error_handling_agent()
         self._agent.disable_smdebug = False
         with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
@@ -178,6 +207,10 @@ class SmdebugHook(Hook):
         atexit.unregister(self._hook._cleanup)
         if self._agent.disable_smdebug:
             raise self._hook.failure or RuntimeError("unknown error")
+
+    def seconds(self) -> float:
+        """The time that smdebug has taken so far."""
+        return float(self._hook.seconds)
 
     def register(self, network: nn.Module, criterion: nn.Module) -> None:
         """Watch a network and its loss."""

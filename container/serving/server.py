@@ -23,6 +23,7 @@ from gunicorn.errors import HaltServer
 from container.errors import UserError
 from container.serving import processors
 from container.serving.settings import Settings, parse, variables
+from container.serving.worker import Worker
 
 if TYPE_CHECKING:
     from container.serving.classifier import Classifier
@@ -90,7 +91,7 @@ def _writable_directory() -> str:
     Raises:
         UserError: nothing can be written anywhere.
     """
-    for directory in ("/dev/shm", os.environ.get("TMPDIR", ""), "/tmp"):  # noqa: S108
+    for directory in ("/dev/shm", os.environ.get("TMPDIR", "/tmp")):  # noqa: S108
         with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=directory):
             return directory
     raise UserError("Neither /dev/shm nor /tmp can be written to; mount a tmpfs at /tmp.")
@@ -103,7 +104,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._settings = settings
         self._options = {
             "bind": f"fd://{listener.detach()}",
-            "worker_class": "gthread",
+            "worker_class": Worker,
             # One process for each GPU, or one for all processors.
             "workers": processors.nvidia_devices() or 1 if settings.runs_torch else 1,
             "threads": settings.threads,
@@ -174,7 +175,11 @@ class _Master(Arbiter):  # type: ignore[misc]
 
     def start(self) -> None:
         """Start, with the comment on the worker's exit code left out."""
-        self.log.error_log.addFilter(lambda record: self.APP_LOAD_ERROR not in (record.args or ()))
+        self.log.error_log.addFilter(
+            lambda record: (
+                not record.getMessage().endswith(f" exited with code {self.APP_LOAD_ERROR}.")
+            )
+        )
         super().start()
 
     def stop(self, graceful: bool = True) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from container import metrics
-from container.debugging.hook import Hook
+from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
 from container.model import normalise
@@ -73,7 +73,7 @@ class Training:
         hyperparameters: Hyperparameters,
         preprocessing: Preprocessing,
         processor: Processor,
-        hook: Hook,
+        observer: Observer,
         stop: StopSignal,
     ) -> None:
         self.network = network
@@ -83,8 +83,8 @@ class Training:
         self.stop = stop
         self.criterion = nn.CrossEntropyLoss()
         self.optimizer = build_optimizer(network, hyperparameters)
-        self.hook = hook
-        hook.register(network, self.criterion)
+        self.observer = observer
+        observer.register(network, self.criterion)
 
     def fit(
         self,
@@ -115,16 +115,19 @@ class Training:
                 metrics.VALIDATION_LOSS: score.loss,
                 metrics.VALIDATION_ACCURACY: score.accuracy,
             }
-            say(f"epoch {epoch + 1}/{self.hyperparameters.epochs}: {metrics.line(values)}")
             history.add(values, epoch=epoch + 1)
             position = Position(epoch + 1, history=history.entries)
+            self.observer.clock.begin()
             checkpoints.write(self.network, self.optimizer, position)
+            self.observer.clock.mark("checkpoint")
+            # Printed last: an epoch that was announced is never lost.
+            say(f"epoch {epoch + 1}/{self.hyperparameters.epochs}: {metrics.line(values)}")
 
     def _train_epoch(self, images: DecodedImages, position: Position) -> None:
         """Train on every batch of the epoch that is still to come, and advance the position."""
         options = self.hyperparameters
         steps = steps_per_epoch(len(images), options.batch_size)
-        self.hook.training()
+        self.observer.training()
         self.network.train(options.trainable == "all")
         loss_sum = torch.zeros((), device=self.processor.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.processor.device)
@@ -144,12 +147,14 @@ class Training:
                 rate = learning_rate(
                     options.lr, position.epoch * steps + position.step, options.epochs * steps
                 )
+                self.observer.clock.mark("data_wait")
                 loss, logits = self._step(views, labels, rate)
                 # Sums stay on the device: reading them here would make it wait at every step.
                 loss_sum += loss * len(labels)
                 correct += (logits.argmax(1) == labels.to(logits.device)).sum()
                 position.seen += len(labels)
                 position.step += 1
+                self.observer.stepped()
                 self.stop.check()
         finally:
             position.loss_sum += float(loss_sum)
@@ -158,19 +163,25 @@ class Training:
     def _step(self, views: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        clock = self.observer.clock
+        inputs, targets = self._inputs(views), labels.to(self.processor.device)
+        clock.mark("to_device")
         with self.processor.autocast():
-            logits = self.network(self._inputs(views))
+            logits = self.network(inputs)
         # smdebug cannot save bfloat16, and the loss wants the precision.
-        loss = self.criterion(logits.float(), labels.to(self.processor.device))
+        loss = self.criterion(logits.float(), targets)
+        clock.mark("forward")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        clock.mark("backward")
         self.optimizer.step()
+        clock.mark("optimizer")
         return loss.detach(), logits.detach()
 
     @torch.no_grad()
     def evaluate(self, images: DecodedImages, name: str) -> Score:
         """Loss and accuracy on the views that serving sees. Raises Stopped."""
-        self.hook.evaluation()
+        self.observer.evaluation()
         self.network.eval()
         loss_sum, correct = 0.0, 0
         size = self.hyperparameters.test_batch_size
@@ -186,6 +197,7 @@ class Training:
             loss_sum += float(self.criterion(logits.float(), targets)) * len(labels)
             correct += int((logits.argmax(1) == targets).sum())
             self.stop.check()
+        self.observer.clock.mark("evaluation")
         return Score(loss_sum / len(images), correct / len(images))
 
     def _inputs(self, views: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torchvision.models import ResNet
 
 from container import metrics, model, pretrained
-from container.debugging.hook import create_hook
+from container.debugging.observer import Observer, observing
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters, as_strings
 from container.images import Preprocessing
@@ -23,12 +23,17 @@ from container.training.stopping import Stopped, StopSignal
 
 
 def train(job: Job, options: Hyperparameters, stop: StopSignal) -> None:
-    """Train, evaluate and write the artifact.
+    """Train, evaluate and write the artifact, with an eye on all of it.
 
     Raises:
         UserError: something that the user can put right.
         Stopped: the job was asked to stop; what was learned so far is saved.
     """
+    with observing(job, options) as observer:
+        _train(job, options, stop, observer)
+
+
+def _train(job: Job, options: Hyperparameters, stop: StopSignal, observer: Observer) -> None:
     environment = job.environment()
     if len(environment.hosts) > 1:
         raise UserError(
@@ -71,9 +76,8 @@ def train(job: Job, options: Hyperparameters, stop: StopSignal) -> None:
         )
         say(f"Saved the model to {job.model_dir}.")
 
-    hook = create_hook(job, options.debug)
     checkpoints = Checkpoints(job.checkpoint_dir, json.dumps([as_strings(options), digest]))
-    training = Training(network, options, preprocessing, processor, hook, stop)
+    training = Training(network, options, preprocessing, processor, observer, stop)
     try:
         training.fit(splits["train"], splits["validation"], checkpoints, history)
         if len(splits["test"]):
@@ -85,7 +89,7 @@ def train(job: Job, options: Hyperparameters, stop: StopSignal) -> None:
         save()
         raise
     finally:
-        hook.close()
+        observer.finish()
     save()
     checkpoints.remove()
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from container.errors import UserError
-from launcher import endpoint, names, training
+from launcher import endpoint, names, training, tuning
 from launcher.api import Call
 from launcher.session import Session
 
@@ -15,6 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--job", metavar="NAME", help="training job to serve (the last one)")
+    source.add_argument("--best", action="store_true", help="serve the last tuning's winner")
     source.add_argument(
         "--model", metavar="ADDRESS", help="model.tar.gz to serve: a file or an s3:// address"
     )
@@ -74,9 +75,17 @@ def _artifact(session: Session, options: argparse.Namespace) -> str:
         if not path.is_file():
             raise UserError(f"--model {options.model} is no file; give a model.tar.gz.")
         return session.backend.store.upload(path, session.console.say)
-    job = options.job or session.last("training-job")
+    job = _winner(session) if options.best else options.job or session.last("training-job")
     if not job:
         raise UserError(
             "There is no model yet: run `./launch.py train --data FOLDER`, or give --model FILE."
         )
     return training.artifact(session, job)
+
+
+def _winner(session: Session) -> str:
+    """The training job that won the last tuning. Raises UserError."""
+    name = session.last("tuning-job")
+    if not name:
+        raise UserError("There is no tuning yet: run `./launch.py tune --data FOLDER` first.")
+    return tuning.winner(session, name)[0].name

@@ -2,8 +2,9 @@
 
 import argparse
 
+from container.errors import UserError
 from container.hyperparameters import declarations
-from launcher import dataset, names, training
+from launcher import dataset, names, training, tuning
 from launcher.commands.given import assigned, hyperparameter_flags, set_flags
 from launcher.session import Session
 from launcher.training import Place
@@ -15,6 +16,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     set_flags(parser)
     hyperparameter_flags(parser)
+    parser.add_argument(
+        "--best", action="store_true", help="with the hyperparameters of the last tuning's winner"
+    )
     parser.add_argument(
         "--pretrained", metavar="FILE", help="file or folder with pretrained weights"
     )
@@ -28,6 +32,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
     settings, console, store = session.settings, session.console, session.backend.store
     values = training.hyperparameters(
         settings.hyperparameters,
+        _winner(session) if options.best else {},
         assigned(options.assignments),
         {
             declared.name: value
@@ -46,10 +51,11 @@ def run(session: Session, options: argparse.Namespace) -> int:
     if options.dry_run:
         session.show([call])
         return 0
+    session.check(call)
     for path in filter(None, (data, extra)):
         dataset.bring(store, path, console.say)
     session.send(call)
-    session.remember(training_job=name, winner=None)
+    session.remember(training_job=name)
     described = " ".join(f"{key}={value}" for key, value in values.items())
     console.head(f"Training {name} on {data} ({settings.on})")
     if described:
@@ -71,3 +77,13 @@ def run(session: Session, options: argparse.Namespace) -> int:
     )
     console.next(("./launch.py deploy", "serve this model"))
     return 0
+
+
+def _winner(session: Session) -> dict[str, str]:
+    """The best hyperparameters of the last tuning. Raises UserError."""
+    name = session.last("tuning-job")
+    if not name:
+        raise UserError("There is no tuning yet: run `./launch.py tune --data FOLDER` first.")
+    best, values = tuning.winner(session, name)
+    session.console.say(f"The best of {name} is {best.name}.")
+    return values

@@ -4,10 +4,10 @@ from typing import Any
 
 from launcher.local.endpoint import Endpoints
 from launcher.local.jobs import RESOURCES, JobsFolder
-from launcher.local.training import TrainingJobs
+from launcher.local.tuning import TuningJobs
 
 
-class LocalSageMaker(TrainingJobs, Endpoints):
+class LocalSageMaker(TuningJobs, Endpoints):
     """The SageMaker client's methods, on this machine."""
 
     def __init__(self, folder: JobsFolder, engine_name: str) -> None:

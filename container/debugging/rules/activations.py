@@ -22,7 +22,7 @@ class DeadRelu(Rule):
     advice: ClassVar = (
         "Lower the learning rate; use normalisation before the ReLU, or pretrained weights."
     )
-    collections: ClassVar = ("relu_activity",)
+    collections: ClassVar = ("relu_activity|relu_output",)
 
     tensor_regex: str = parameter(r".*relu_(output|activity)", "the outputs of ReLUs")
     threshold_inactivity: float = parameter(1.0, "a unit above zero in fewer percent is inactive")

@@ -60,7 +60,7 @@ class WeightUpdateRatio(Rule):
         "Lower the learning rate if the ratio is large; if it is small, raise the learning rate "
         "and check that the layer is trainable."
     )
-    collections: ClassVar = ("updates",)
+    collections: ClassVar = ("updates|weights",)
 
     num_steps: int = parameter(0, "steps between the weights compared; 0: the ones saved before")
     large_threshold: float = parameter(10.0, "a ratio above this is too large")

@@ -30,7 +30,7 @@ class Rule:
     advice: ClassVar[str]
     """What to try, in plain words."""
     collections: ClassVar[tuple[str, ...]]
-    """The smdebug collections that it needs, of which `debug=standard` or `full` saves all."""
+    """The smdebug collections that it needs; `a|b` means either. `debug=standard` saves all."""
     by_default: ClassVar[bool] = True
     """Whether it runs without being named; some need a threshold that only the user knows."""
 
@@ -70,9 +70,8 @@ def with_parameters(kind: type[Rule], given: Mapping[str, str]) -> Rule:
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in defaults:
-            raise UserError(
-                f"{kind.__name__} has no parameter {name!r}; known: {', '.join(defaults) or 'none'}."
-            )
+            known = ", ".join(defaults) or "none"
+            raise UserError(f"{kind.__name__} has no parameter {name!r}; known: {known}.")
         values[name] = _converted(kind.__name__, name, text, defaults[name])
     return kind(**values)
 

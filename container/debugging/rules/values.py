@@ -163,8 +163,8 @@ class TensorVariance(Rule):
     collections: ClassVar = ("weights",)
     by_default: ClassVar = False
 
-    collection_names: str = parameter("weights", "collections to look at, with commas")
-    tensor_regex: str = parameter("", "tensors to look at")
+    collection_names: str = parameter("", "collections to look at, with commas")
+    tensor_regex: str = parameter("", "tensors to look at; one of the two must be given")
     max_threshold: float = parameter(float("inf"), "a variance above this fires; AWS: none")
     min_threshold: float = parameter(0.0, "a variance below this fires; AWS: none")
 

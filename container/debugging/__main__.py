@@ -1,0 +1,89 @@
+"""`python -m container.debugging check PATH`: the rules on an smdebug directory, after the fact."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from container.debugging import rules, watch
+from container.debugging.rules.rule import Rule, evaluate
+from container.debugging.rules.selection import from_text
+from container.debugging.tensors import Tensors
+from container.errors import UserError
+
+NONE_FIRED, FIRED, WRONG_USE = 0, 1, 2
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print one JSON line for each rule; the exit code says whether any fired."""
+    options = _parser().parse_args(argv)
+    try:
+        if options.command == "watch":
+            watch.run(options.path, options.results, from_text(options.rules), stop=options.stop)
+            return NONE_FIRED
+        return _check(options.path, options.rule, options.param)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USE
+
+
+def _check(path: Path, names: Sequence[str], settings: Sequence[str]) -> int:
+    chosen = _chosen(names, settings)
+    if not any(path.glob("index/*/*.json")):
+        raise UserError(f"{path} is not a directory of smdebug's: it has no index.")
+    tensors = Tensors(path)
+    for damaged in tensors.damaged:
+        print(f"left out {damaged}", file=sys.stderr)
+    fired = False
+    for rule in chosen:
+        result = evaluate(rule, tensors)
+        fired = fired or result.status == "IssuesFound"
+        print(watch.as_json(result))
+    return FIRED if fired else NONE_FIRED
+
+
+def _chosen(names: Sequence[str], settings: Sequence[str]) -> list[Rule]:
+    """All rules, or those named; a parameter goes to every chosen rule that has it."""
+    kinds = [rules.find(name) for name in names] or list(rules.RULES)
+    given: dict[str, str] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--param takes NAME=VALUE, not {setting!r}.")
+        given[key] = value
+    known = {field for kind in kinds for field in kind.__dataclass_fields__}
+    for name in set(given) - known:
+        raise UserError(f"None of the chosen rules has a parameter {name!r}.")
+    return [
+        rules.create(
+            kind.__name__,
+            {name: value for name, value in given.items() if name in kind.__dataclass_fields__},
+        )
+        for kind in kinds
+    ]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m container.debugging", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser(
+        "check",
+        help="run the rules on an smdebug directory",
+        epilog=f"Exit code {NONE_FIRED}: none fired, {FIRED}: one did, {WRONG_USE}: wrong use. "
+        f"Rules: {', '.join(kind.__name__ for kind in rules.RULES)}.",
+    )
+    check.add_argument("path", type=Path, help="such as job/output/tensors")
+    check.add_argument(
+        "--rule", action="append", default=[], help="only this rule; may be given again"
+    )
+    check.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
+    live = commands.add_parser("watch", help="what a training starts beside itself")
+    live.add_argument("path", type=Path)
+    live.add_argument("results", type=Path)
+    live.add_argument("--rules", required=True)
+    live.add_argument("--stop", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,54 @@
+"""The image: built and pushed by `build_and_push.sh`, whose last line is its address."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from container.errors import UserError
+
+SCRIPT = Path(__file__).resolve().parents[1] / "build_and_push.sh"
+
+
+def arguments(
+    *, name: str, tag: str, region: str | None, pretrained: str | None, local: bool
+) -> list[str]:
+    """The script's arguments."""
+    given = ["--name", name, "--tag", tag]
+    if pretrained:
+        given += ["--pretrained", pretrained]
+    if local:
+        return [*given, "--local"]
+    return [*given, *(["--region", region] if region else [])]
+
+
+def push(given: Sequence[str], *, script: Path = SCRIPT) -> str:
+    """Run the script, with its progress shown; the image's address.
+
+    Raises:
+        UserError: the script failed, or printed no address.
+    """
+    done = subprocess.run(
+        ["bash", str(script), *given],
+        stdout=subprocess.PIPE,
+        stderr=sys.stderr if _has_descriptor() else None,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode:
+        raise UserError(
+            f"build_and_push.sh ended with exit code {done.returncode}; its lines above say why."
+        )
+    if not lines:
+        raise UserError("build_and_push.sh printed no address of an image.")
+    return lines[-1]
+
+
+def _has_descriptor() -> bool:
+    """Whether stderr is a file that a process can write to; tests put something else there."""
+    try:
+        sys.stderr.fileno()
+    except (AttributeError, OSError):
+        return False
+    return True

@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from container import artifact, model
+from container.errors import UserError
+from container.images import Preprocessing
+
+PREPROCESSING = Preprocessing.for_image_size(32)
+
+
+@pytest.fixture
+def network() -> torch.nn.Module:
+    torch.manual_seed(1)
+    network = model.build_resnet("resnet18", 2)
+    return network.to(memory_format=torch.channels_last)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, network: torch.nn.Module) -> Path:
+    model.save(
+        network,
+        tmp_path / "model",
+        architecture="resnet18",
+        classes=["cat", "dog"],
+        preprocessing=PREPROCESSING,
+        hyperparameters={"lr": "0.1"},
+        metrics={"test:accuracy": 0.5},
+        data={},
+    )
+    return tmp_path / "model"
+
+
+def test_every_parameter_survives_saving_and_loading(
+    directory: Path, network: torch.nn.Module
+) -> None:
+    _, weights = artifact.load(directory)
+    torch.manual_seed(2)
+    other = model.build_resnet("resnet18", 2)
+    other.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()}, strict=False)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_the_reference_scores_are_the_saved_networks_own(directory: Path) -> None:
+    facts, weights = artifact.load(directory)
+    network = model.build_resnet("resnet18", 2).eval()
+    network.load_state_dict({n: torch.from_numpy(w) for n, w in weights.items()}, strict=False)
+    images = torch.from_numpy(artifact.reference_images(facts.preprocessing))
+    with torch.inference_mode():
+        scores = network(model.normalise(images, facts.preprocessing)).numpy()
+    assert np.allclose(scores, facts.reference_scores, atol=1e-4)
+
+
+def test_the_facts_are_plain_json(directory: Path) -> None:
+    facts = json.loads((directory / "model.json").read_text())
+    assert facts["architecture"] == "resnet18"
+    assert facts["classes"] == ["cat", "dog"]
+    assert facts["preprocessing"]["image_size"] == 32
+    assert facts["metrics"] == {"test:accuracy": 0.5}
+    assert facts["versions"]["torch"] == torch.__version__
+
+
+def test_saving_leaves_no_partial_files(directory: Path) -> None:
+    assert sorted(path.name for path in directory.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_weights_of_another_training_are_noticed(directory: Path) -> None:
+    weights = directory / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    with pytest.raises(UserError, match=r"does not belong to model\.json"):
+        artifact.load(directory)
+
+
+def test_missing_weights_are_named(directory: Path) -> None:
+    (directory / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors cannot be read"):
+        artifact.load(directory)
+
+
+def test_an_empty_directory_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"There is no model in .*Train one first"):
+        artifact.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "other/9"},
+        {"architecture": "vgg16"},
+        {"classes": ["cat"]},
+        {"classes": None},
+        {"preprocessing": {"image_size": 32}},
+        {"preprocessing": {"image_size": 64, "resize_size": 32, "mean": [0, 0, 0], "std": [1] * 3}},
+        {"reference_scores": [[1.0]]},
+        {"metrics": 3},
+    ],
+)
+def test_damaged_facts_are_one_sentence(directory: Path, change: dict[str, object]) -> None:
+    path = directory / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=r"model\.json"):
+        artifact.load(directory)
+
+
+def test_facts_cut_short_are_one_sentence(directory: Path) -> None:
+    path = directory / "model.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(UserError, match=r"model\.json cannot be read"):
+        artifact.load(directory)
+
+
+@pytest.mark.parametrize("architecture", ["resnet34", "resnet50"])
+def test_pretrained_weights_replace_all_but_the_head(architecture: str) -> None:
+    source = model.build_resnet(architecture, 1000)
+    network = model.build_resnet(architecture, 3)
+    head = network.fc.weight.clone()
+    model.load_backbone(network, source.state_dict())
+    assert torch.equal(network.conv1.weight, source.conv1.weight)
+    assert torch.equal(network.fc.weight, head)
+
+
+def test_a_frozen_backbone_leaves_the_head_trainable() -> None:
+    network = model.build_resnet("resnet18", 3)
+    model.freeze_backbone(network)
+    trainable = [name for name, p in network.named_parameters() if p.requires_grad]
+    assert trainable == ["fc.weight", "fc.bias"]

@@ -1,0 +1,193 @@
+import io
+import tarfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from opt_ml import write_images
+
+from container.errors import UserError
+from container.hyperparameters import Hyperparameters
+from container.training import dataset
+from container.training.dataset import Dataset
+
+OPTIONS = Hyperparameters()
+
+
+def find(tmp_path: Path, options: Hyperparameters = OPTIONS, **channels: Path) -> Dataset:
+    return dataset.find(channels, options, tmp_path / "scratch")
+
+
+def sizes(found: Dataset) -> tuple[int, int, int]:
+    return len(found.train), len(found.validation), len(found.test)
+
+
+@pytest.mark.parametrize("validation", ["validation", "valid", "val"])
+def test_separate_channels(tmp_path: Path, validation: str) -> None:
+    counts = {"train": 6, validation: 3, "test": 2}
+    channels = {name: write_images(tmp_path / name, count=count) for name, count in counts.items()}
+    found = find(tmp_path, **channels)
+    assert found.classes == ("cat", "dog")
+    assert sizes(found) == (12, 6, 4)
+    assert Counter(found.train.labels) == {0: 6, 1: 6}
+
+
+@pytest.mark.parametrize("name", ["train", "training"])
+def test_one_channel_that_holds_the_split_folders(tmp_path: Path, name: str) -> None:
+    for split in ("train", "valid", "test"):
+        write_images(tmp_path / "data/dogImages" / split)
+    assert sizes(find(tmp_path, **{name: tmp_path / "data"})) == (12, 12, 12)
+
+
+def test_one_folder_of_classes_is_split_evenly_and_repeatably(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "data", ("ant", "bee", "cow"), count=20)
+    found = find(tmp_path, train=images)
+    assert sizes(found) == (42, 9, 9)
+    assert Counter(found.test.labels) == {0: 3, 1: 3, 2: 3}
+    paths = [*found.train.paths, *found.validation.paths, *found.test.paths]
+    assert len(set(paths)) == 60
+    assert found == find(tmp_path, train=images)
+    assert found != find(tmp_path, Hyperparameters(seed=1), train=images)
+
+
+def test_without_a_validation_channel_some_training_images_are_split_off(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train", count=20)
+    test = write_images(tmp_path / "test", count=5)
+    assert sizes(find(tmp_path, train=train, test=test)) == (34, 6, 10)
+
+
+def pack_tar(folder: Path, archive: Path) -> None:
+    with tarfile.open(archive, "w") as tar:
+        tar.add(folder, arcname="dogImages")
+
+
+def pack_tar_gz(folder: Path, archive: Path) -> None:
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, arcname="dogImages")
+
+
+def pack_zip(folder: Path, archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for path in sorted(folder.rglob("*.jpg")):
+            zipped.write(path, Path("dogImages") / path.relative_to(folder))
+        zipped.writestr("__MACOSX/dogImages/._00.jpg", b"resource fork")
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("dogImages.tar", pack_tar),
+        ("dogImages.tar.gz", pack_tar_gz),
+        ("dogImages.tgz", pack_tar_gz),
+        ("dogImages.zip", pack_zip),
+    ],
+)
+def test_an_archive_in_a_channel_is_unpacked(
+    tmp_path: Path, name: str, pack: Callable[[Path, Path], None]
+) -> None:
+    for split in ("train", "valid", "test"):
+        write_images(tmp_path / "dogs" / split)
+    (tmp_path / "channel").mkdir()
+    pack(tmp_path / "dogs", tmp_path / "channel" / name)
+    found = find(tmp_path, training=tmp_path / "channel")
+    assert found.classes == ("cat", "dog")
+    assert sizes(found) == (12, 12, 12)
+
+
+def hostile_tar(path: Path, **attributes: object) -> Path:
+    path.parent.mkdir()
+    member = tarfile.TarInfo("evil.jpg")
+    member.size = 4
+    for name, value in attributes.items():
+        setattr(member, name, value)
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(member, io.BytesIO(b"data"))
+    return path.parent
+
+
+@pytest.mark.parametrize("name", ["../../evil.jpg", "/tmp/evil.jpg"])  # noqa: S108
+def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, name: str) -> None:
+    channel = hostile_tar(tmp_path / "channel/data.tar", name=name)
+    with pytest.raises(UserError):
+        find(tmp_path, train=channel)
+    assert not list(tmp_path.glob("evil.jpg"))
+    assert not Path("/tmp/evil.jpg").exists()  # noqa: S108
+
+
+def test_links_in_an_archive_are_left_out(tmp_path: Path) -> None:
+    channel = hostile_tar(
+        tmp_path / "channel/data.tar", type=tarfile.SYMTYPE, linkname="/etc/passwd"
+    )
+    with pytest.raises(UserError, match="one folder of images per class"):
+        find(tmp_path, train=channel)
+    assert not (tmp_path / "scratch/train/evil.jpg").exists()
+
+
+def test_an_archive_bomb_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "channel").mkdir()
+    with zipfile.ZipFile(tmp_path / "channel/data.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("cat/zeros.jpg", bytes(50_000_000))
+    with pytest.raises(UserError, match="does not fit"):
+        find(tmp_path, train=tmp_path / "channel")
+
+
+@pytest.mark.parametrize("name", ["data.tar", "data.tar.gz", "data.zip"])
+def test_a_damaged_archive_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "channel").mkdir()
+    (tmp_path / "channel" / name).write_bytes(b"\x1f\x8b broken" * 50)
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        find(tmp_path, train=tmp_path / "channel")
+
+
+def test_a_class_that_training_lacks_is_named(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train")
+    test = write_images(tmp_path / "test", ("cat", "wolf"))
+    with pytest.raises(UserError, match=r"test images have classes that the training .* lack: wolf"):
+        find(tmp_path, train=train, test=test)
+
+
+def test_a_split_may_lack_a_class(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train")
+    test = write_images(tmp_path / "test", ("dog",))
+    assert set(find(tmp_path, train=train, test=test).test.labels) == {1}
+
+
+def test_one_class_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least two; found cat"):
+        find(tmp_path, train=write_images(tmp_path / "train", ("cat",)))
+
+
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train")
+    (train / "emu").mkdir()
+    (train / "emu/notes.txt").touch()
+    with pytest.raises(UserError, match=r"no training images in .*emu"):
+        find(tmp_path, train=train)
+
+
+def test_too_few_images_to_split_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There are no validation images"):
+        find(tmp_path, train=write_images(tmp_path / "train", count=1))
+
+
+def test_a_channel_of_another_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no channel named train or training; found images"):
+        find(tmp_path, images=write_images(tmp_path / "images"))
+
+
+def test_hidden_folders_and_loops_of_links_are_passed_over(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train", count=20)
+    write_images(train, (".ipynb_checkpoints",))
+    (train / "cat/loop").symlink_to(train)
+    found = find(tmp_path, train=train)
+    assert found.classes == ("cat", "dog")
+    assert sum(sizes(found)) == 40
+
+
+def test_the_digest_follows_the_images_not_their_place(tmp_path: Path) -> None:
+    first = find(tmp_path, train=write_images(tmp_path / "a", count=20))
+    second = find(tmp_path, train=write_images(tmp_path / "b", count=20))
+    third = find(tmp_path, train=write_images(tmp_path / "c", count=21))
+    assert first.digest() == second.digest() != third.digest()

@@ -1,0 +1,133 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from container import images
+from container.images import ImageError, ImageTooLargeError, Preprocessing, center_crop, decode
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 255, width)
+    pixels[..., 1] = np.linspace(0, 255, height)[:, None]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "F"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    kind = {"CMYK": "JPEG", "YCbCr": "JPEG", "F": "TIFF"}.get(mode, "PNG")
+    if mode == "I;16":
+        image = Image.fromarray(np.full((40, 60), 32_896, np.uint16))
+    else:
+        image = Image.new("RGB", (60, 40), (128, 128, 128)).convert(mode)
+    pixels = decode(encode(image, kind), 32)
+    assert pixels.shape == (32, 48, 3)
+    assert pixels.dtype == np.uint8
+    if mode != "1":
+        assert abs(int(pixels.mean()) - 128) <= 2
+
+
+def test_transparent_parts_become_white() -> None:
+    assert decode(encode(Image.new("RGBA", (40, 40), (0, 0, 0, 0))), 32).min() == 255
+
+
+def test_a_rotated_photograph_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate 90 degrees clockwise to display"
+    pixels = decode(encode(gradient(80, 40), "JPEG", exif=exif), 32)
+    assert pixels.shape == (64, 32, 3)
+    assert pixels[0, :, 0].mean() < 20
+    assert pixels[-1, :, 0].mean() > 200
+
+
+def test_of_an_animation_the_first_frame_counts() -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode(data, 32)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_large_photograph_keeps_its_content_through_the_fast_decoder() -> None:
+    image = gradient(3000, 2000)
+    quick = decode(encode(image, "JPEG", quality=95), 64).astype(int)
+    exact = np.asarray(image.resize((96, 64), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(quick - exact).max() <= 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 5000), (5000, 1), (33, 32), (7, 400)])
+def test_any_proportions_give_a_full_square_and_bounded_memory(width: int, height: int) -> None:
+    preprocessing = Preprocessing.for_image_size(224)
+    data = encode(Image.new("RGB", (width, height)))
+    assert preprocessing(data).shape == (224, 224, 3)
+    assert decode(data, 256).size <= 256 * 256 * images.MAX_ASPECT * 3
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+    chunks = [(b"IHDR", struct.pack(">II5B", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
+    with pytest.raises(ImageTooLargeError, match="100 million"):
+        decode(png_header(side, side), 256)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "The image is empty: 0 bytes."),
+        (b"hello", "This is not an image in one of the formats"),
+        (encode(gradient(64, 64), "JPEG")[:-200], "The image is damaged: "),
+        (encode(gradient(64, 64))[:120], "The image is damaged: "),
+    ],
+)
+def test_what_is_not_an_image_is_refused_in_one_sentence(data: bytes, sentence: str) -> None:
+    with pytest.raises(ImageError) as raised:
+        decode(data, 32)
+    assert str(raised.value).startswith(sentence)
+
+
+ORIGINALS = [
+    encode(gradient(48, 40), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(ORIGINALS), st.lists(st.tuples(st.integers(0), st.integers(0, 255)), max_size=8)
+)
+def test_a_mutated_image_is_decoded_or_refused(
+    original: bytes, mutations: list[tuple[int, int]]
+) -> None:
+    data = bytearray(original)
+    for position, value in mutations:
+        data[position % len(data)] = value
+    try:
+        pixels = decode(bytes(data), 32)
+    except ImageError:
+        return
+    assert min(pixels.shape[:2]) == 32
+
+
+def test_evaluation_and_serving_cut_the_same_square() -> None:
+    preprocessing = Preprocessing.for_image_size(32)
+    image = gradient(100, 80)
+    from_bytes = preprocessing(encode(image))
+    assert np.array_equal(from_bytes, center_crop(decode(encode(image), 37), 32))
+    assert np.array_equal(from_bytes, preprocessing.from_pixels(np.asarray(image)))

@@ -1,0 +1,285 @@
+"""The real `./train` as a process, on `/opt/ml` trees."""
+
+import csv
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from opt_ml import QUICK, ROOT, OptMl, write_images
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+
+from container import metrics, model
+from container.training.loop import learning_rate
+
+UNREACHABLE = {"https_proxy": "http://127.0.0.1:9", "TORCH_HOME": "/nonexistent"}
+"""No download works with these, as in a job with network isolation."""
+
+
+def test_a_folder_of_images_becomes_an_artifact(opt_ml: OptMl) -> None:
+    # All that a bare `docker run -v images:/opt/ml/input/data/train` gives.
+    write_images(opt_ml.channel("train"), count=20)
+    result = opt_ml.train({"epochs": "2"})
+    assert result.returncode == 0, result.stderr
+    assert opt_ml.facts()["classes"] == ["cat", "dog"]
+    assert opt_ml.facts()["data"]["images"] == {"train": 28, "validation": 6, "test": 6}
+    assert [entry.get("epoch") for entry in opt_ml.metrics()] == [1, 2, None]
+    assert not (opt_ml.base / "output/failure").exists()
+    assert not list((opt_ml.base / "checkpoints").iterdir())
+
+
+def test_every_metric_is_printed_as_the_tuner_reads_it(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    output = opt_ml.train({"epochs": "2"}).stdout
+    for metric in metrics.METRICS:
+        values = [float(value) for value in re.findall(metric.regex, output)]
+        recorded = [entry[metric.name] for entry in opt_ml.metrics() if metric.name in entry]
+        assert values == pytest.approx(recorded, rel=1e-5)
+        assert len(values) == (1 if metric.name.startswith("test") else 2)
+
+
+def test_the_services_hyperparameters_are_strings_and_flags_win_over_them(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("training"), count=20)
+    opt_ml.write_config("inputdataconfig.json", {"training": {}})
+    opt_ml.write_config(
+        "hyperparameters.json",
+        {
+            "batch_size": "8",
+            "lr": "1e-05",
+            "epochs": "7",
+            "_tuning_objective_metric": "validation:loss",
+            "sagemaker_region": "eu-west-1",
+        },
+    )
+    assert opt_ml.train().returncode == 0
+    used = opt_ml.facts()["hyperparameters"]
+    assert (used["batch-size"], used["lr"], used["epochs"]) == ("8", "1e-05", "1")
+
+
+def test_the_same_seed_gives_the_same_weights(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    digests = []
+    for seed in ("3", "3", "4"):
+        assert opt_ml.train({"seed": seed}).returncode == 0
+        digests.append(opt_ml.facts()["weights_sha256"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_frozen_backbone_keeps_the_channels_pretrained_weights(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    pretrained = model.build_resnet("resnet18", 1000).state_dict()
+    save_file(pretrained, opt_ml.channel("pretrained") / "resnet18.safetensors")
+    result = opt_ml.train({"weights": "imagenet", "trainable": "head", "epochs": "3", "lr": "0.01"})
+    assert result.returncode == 0, result.stderr
+    weights = load_file(opt_ml.base / "model/model.safetensors")
+    for name, tensor in pretrained.items():
+        if not name.startswith("fc.") and name in weights:
+            assert torch.equal(tensor, torch.from_numpy(weights[name])), name
+    assert opt_ml.facts()["metrics"]["validation:accuracy"] == 1.0
+
+
+def test_without_any_way_to_weights_the_sentence_names_them_all(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    result = opt_ml.train({"weights": "imagenet"}, **UNREACHABLE)
+    assert result.returncode == 1
+    for way in ("channel named 'pretrained'", "--build-arg PRETRAINED=", "network", "weights=none"):
+        assert way in opt_ml.failure()
+
+
+def test_unreadable_images_are_skipped_and_listed(opt_ml: OptMl) -> None:
+    train = write_images(opt_ml.channel("train"), count=30)
+    (train / "cat/broken.jpg").write_bytes((train / "cat/00.jpg").read_bytes()[:300])
+    (train / "dog/empty.png").touch()
+    assert opt_ml.train().returncode == 0
+    with (opt_ml.base / "output/data/rejected_images.csv").open(newline="") as file:
+        reasons = {Path(row["file"]).name: row["reason"] for row in csv.DictReader(file)}
+    assert reasons["empty.png"] == "The image is empty: 0 bytes."
+    assert reasons["broken.jpg"].startswith("The image is damaged")
+    assert opt_ml.facts()["data"]["rejected"] == 2
+
+
+def test_too_many_unreadable_images_fail_the_job(opt_ml: OptMl) -> None:
+    train = write_images(opt_ml.channel("train"), count=20)
+    for path in sorted((train / "cat").iterdir())[:10]:
+        path.write_bytes(b"not an image")
+    result = opt_ml.train()
+    assert result.returncode == 1
+    assert opt_ml.failure().startswith("10 of 40 images cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        (("--lr", "0"), "lr must be greater than 0, got 0."),
+        (("--learning-rate", "1"), "did you mean 'lr'?"),
+        (("--epoch=1",), "did you mean 'epochs'?"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_code_1(
+    opt_ml: OptMl, flag: tuple[str, ...], sentence: str
+) -> None:
+    process = opt_ml.start(*flag)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert sentence in errors
+    assert len(errors.splitlines()) == 1
+    assert output == ""
+
+
+def test_a_wrong_hyperparameter_becomes_the_failure_reason(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"))
+    opt_ml.write_config("hyperparameters.json", {"optimiser": "sgd"})
+    assert opt_ml.train().returncode == 1
+    assert opt_ml.failure() == ("There is no hyperparameter 'optimiser'; did you mean 'optimizer'?")
+
+
+def test_our_own_fault_is_reported_with_its_traceback(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    (opt_ml.base / "model").write_text("a file where the directory should be")
+    assert opt_ml.train().returncode == 1
+    assert opt_ml.failure().startswith("FileExistsError: ")
+    assert "Traceback (most recent call last)" in opt_ml.failure()
+
+
+def test_several_instances_are_refused(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"))
+    opt_ml.write_config(
+        "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}
+    )
+    assert opt_ml.train().returncode == 1
+    assert "set InstanceCount to 1" in opt_ml.failure()
+
+
+LONG = QUICK | {"epochs": "3", "batch-size": "4", "debug": "off"}
+
+
+def test_a_stopped_job_saves_its_model_and_goes_on_bit_for_bit(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    assert opt_ml.train(LONG).returncode == 0
+    uninterrupted = opt_ml.facts()["weights_sha256"]
+    recorded = opt_ml.metrics()
+
+    interrupt(opt_ml, signal.SIGTERM, expected=0)
+    assert opt_ml.facts()["weights_sha256"] != uninterrupted
+    assert list((opt_ml.base / "checkpoints").glob("checkpoint-*.safetensors"))
+
+    resumed = opt_ml.train(LONG)
+    assert "Resumed from checkpoint-" in resumed.stdout
+    assert opt_ml.facts()["weights_sha256"] == uninterrupted
+    for entry, again in zip(recorded, opt_ml.metrics(), strict=True):
+        assert entry == pytest.approx(again, rel=1e-5)
+
+
+def test_a_killed_job_goes_on_from_its_last_whole_checkpoint(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    assert opt_ml.train(LONG).returncode == 0
+    uninterrupted = opt_ml.facts()["weights_sha256"]
+
+    interrupt(opt_ml, signal.SIGKILL, expected=-signal.SIGKILL)
+    checkpoints = opt_ml.base / "checkpoints"
+    (checkpoints / "metadata.json").touch()  # smdebug's
+    (checkpoints / "checkpoint-999999-00000000.safetensors").write_bytes(b"cut short")
+
+    resumed = opt_ml.train(LONG)
+    assert "Ignored checkpoint-999999-00000000.safetensors: it cannot be read" in resumed.stdout
+    assert "Resumed from checkpoint-" in resumed.stdout
+    assert opt_ml.facts()["weights_sha256"] == uninterrupted
+    assert (checkpoints / "metadata.json").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    interrupt(opt_ml, signal.SIGKILL, expected=-signal.SIGKILL)
+    result = opt_ml.train({"seed": "5"})
+    assert result.returncode == 0
+    assert "it belongs to a training with other settings" in result.stdout
+    assert "Resumed" not in result.stdout
+
+
+def interrupt(opt_ml: OptMl, number: signal.Signals, *, expected: int) -> None:
+    """Start a training, and send it a signal when its first epoch is done."""
+    flags = [part for name, value in LONG.items() for part in (f"--{name}", value)]
+    process = opt_ml.start(*flags)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("epoch 1/3"):
+            process.send_signal(number)
+            break
+    rest, errors = process.communicate(timeout=100)
+    assert process.returncode == expected, errors
+    assert "epoch 3/3" not in rest
+
+
+def test_script_mode_runs_the_users_own_program(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"))
+    code = opt_ml.base / "code"
+    code.mkdir()
+    (code / "mine.py").write_text(
+        "import os, pathlib, sys\n"
+        "pathlib.Path(os.environ['SM_MODEL_DIR'], 'seen').write_text(' '.join(sys.argv[1:]))\n"
+    )
+    (opt_ml.base / "model").mkdir()
+    opt_ml.write_config("hyperparameters.json", {"sagemaker_program": "mine.py", "depth": "3"})
+    opt_ml.write_config("inputdataconfig.json", {"train": {}})
+    opt_ml.write_config(
+        "resourceconfig.json",
+        {"current_host": "algo-1", "hosts": ["algo-1"], "instance_groups": []},
+    )
+    process = opt_ml.start()
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, output + errors
+    assert (opt_ml.base / "model/seen").read_text() == "--depth 3"
+
+
+def test_a_terminal_gets_a_progress_bar(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            ROOT / "train",
+            "--weights",
+            "none",
+            "--image-size",
+            "32",
+            "--epochs",
+            "1",
+        ],
+        env=opt_ml.environment(TERM="xterm"),
+        stdout=subprocess.PIPE,
+        stderr=follower,
+    )
+    process.communicate(timeout=120)
+    os.close(follower)
+    shown = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert process.returncode == 0
+    assert re.search(r"Decoding train images: +\d+%", shown)
+
+
+def test_help_lists_every_hyperparameter_and_starts_fast(opt_ml: OptMl) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", ROOT / "train", "--help"],
+        env=opt_ml.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "--batch-size" in result.stdout
+    assert "example:" in result.stdout
+    assert not re.search(r"\| +torch$", result.stderr, re.MULTILINE)
+
+
+def test_the_learning_rate_warms_up_and_then_falls_to_zero() -> None:
+    rates = [learning_rate(0.1, step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.02)
+    assert rates[4] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(0.1)
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+    assert rates[100] == pytest.approx(0)
