@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help venv demo test check fix image test-image lock clean
+.PHONY: help venv demo test check docs fix image test-image lock clean
 
 help: ## print what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,7 +25,11 @@ check: venv ## lint, types and formatting; changes nothing
 	ruff check
 	ruff format --check
 	mypy
+	python -m docs.generate --check
 	shellcheck build_and_push.sh requirements/install.sh tests/engine/*.sh .ci/run
+
+docs: venv ## write the parts of the README that the code knows best
+	python -m docs.generate
 
 fix: venv ## repair what lint and formatting can
 	ruff check --fix

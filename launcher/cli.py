@@ -20,6 +20,7 @@ from launcher.commands import (
     push,
     status,
     train,
+    transform,
     tune,
     tuning,
     upload,
@@ -37,6 +38,7 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "deploy": deploy,
     "predict": predict,
+    "transform": transform,
     "status": status,
     "logs": logs,
     "delete": delete,
@@ -127,17 +129,17 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
     memory = Memory.of(directory)
     flags = chosen_settings(options)
     resolved = settings.resolve(flags, os.environ, settings.read_file(directory), memory.choices)
+    kept = {name: getattr(resolved, name) for name in REMEMBERED if name in flags}
     session = Session(
         settings=resolved,
         backend=backends.connect(resolved, directory, memory),
         memory=memory,
         console=Console(as_json=options.json),
         directory=directory,
+        choices={} if options.dry_run else kept,
     )
     code: int = COMMANDS[options.command].run(session, options)
-    kept = {name: getattr(resolved, name) for name in REMEMBERED if name in flags}
-    if kept and not options.dry_run:
-        memory.choose(**kept)
+    session.keep_choices()
     return code
 
 

@@ -46,7 +46,12 @@ TUNING_JOB = Kind(
     "stop_hyper_parameter_tuning_job", ("InProgress",),
 )  # fmt: skip
 
-KINDS = (TUNING_JOB, TRAINING_JOB, ENDPOINT, ENDPOINT_CONFIG, MODEL)
+TRANSFORM_JOB = Kind(
+    "transform", "list_transform_jobs", "TransformJobSummaries", "TransformJobName",
+    "TransformJobArn", "TransformJobStatus", "stop_transform_job", ("InProgress",),
+)  # fmt: skip
+
+KINDS = (TUNING_JOB, TRAINING_JOB, TRANSFORM_JOB, ENDPOINT, ENDPOINT_CONFIG, MODEL)
 """In the order in which they are ended: what uses a thing goes before the thing."""
 
 

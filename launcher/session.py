@@ -1,7 +1,7 @@
 """One command's surroundings: settings, backend, memory and console."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Session:
     memory: Memory
     console: Console
     directory: Path
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    """Settings given as flags, which later commands are to use too."""
 
     @property
     def sagemaker(self) -> Any:
@@ -44,12 +46,18 @@ class Session:
             if is_taken(error) and any(is_unique(str(value)) for value in call.request.values()):
                 return {}
             raise
+        self.keep_choices()
         return answer
 
     def check(self, call: Call) -> None:
         """Refuse what the service would refuse. Raises UserError."""
         api.check(call, local=not self.backend.paid)
         limits.check(call)
+
+    def keep_choices(self) -> None:
+        """Remember the choices: something was done with them."""
+        if self.choices:
+            self.memory.choose(**self.choices)
 
     def show(self, calls: Sequence[Call]) -> None:
         """What `--dry-run` prints: the requests, checked, and what they would cost by the hour."""

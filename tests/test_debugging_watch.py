@@ -79,7 +79,7 @@ def test_check_takes_a_rule_and_its_parameters(watched: tuple[OptMl, str]) -> No
     ("arguments", "sentence"),
     [
         (("--rule", "Overfitting"), "did you mean 'Overfit'?"),
-        (("--rule", "Overfit", "--param", "delta=1"), "no parameter"),
+        (("--rule", "Overfit", "--param", "delta=1"), "has a parameter"),
         (("--rule", "Overfit", "--param", "patience=soon"), "cannot be 'soon'"),
         (("--param", "patience"), "NAME=VALUE"),
     ],

@@ -296,6 +296,19 @@ def test_a_killed_worker_is_replaced(base: Path, tmp_path: Path) -> None:
         assert set(server.children()).isdisjoint(killed)
 
 
+def test_while_the_model_loads_pings_are_503_and_a_death_is_the_end(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    os.mkfifo(tmp_path / "model/model.json")  # whoever reads it waits
+    with serving(tmp_path, tmp_path) as server:
+        assert server.request("GET", "/ping")[0] == 503
+        status, body = server.request("POST", "/invocations", b"x", Content_Type="image/jpeg")
+        assert status == 503
+        assert "loading" in json.loads(body)["error"]
+        os.kill(server.children()[0], signal.SIGKILL)  # as the kernel does when memory is short
+        assert server.wait() == 1
+        assert "does not fit into memory" in server.log.read_text()
+
+
 def one_sentence(result: subprocess.CompletedProcess[str], *words: str) -> None:
     assert result.returncode not in (0, -signal.SIGTERM)
     assert result.stdout == ""

@@ -154,7 +154,7 @@ class Training:
                 correct += (logits.argmax(1) == labels.to(logits.device)).sum()
                 position.seen += len(labels)
                 position.step += 1
-                self.observer.stepped()
+                self.observer.stepped(rate)
                 self.stop.check()
         finally:
             position.loss_sum += float(loss_sum)
@@ -193,6 +193,7 @@ class Training:
         ):
             with self.processor.autocast():
                 logits = self.network(self._inputs(views))
+            self.observer.answered(logits)
             targets = labels.to(self.processor.device)
             loss_sum += float(self.criterion(logits.float(), targets)) * len(labels)
             correct += int((logits.argmax(1) == targets).sum())

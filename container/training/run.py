@@ -61,6 +61,7 @@ def _train(job: Job, options: Hyperparameters, stop: StopSignal, observer: Obser
     network = _network(options, len(images.classes), environment)
     network.to(processor.device, memory_format=torch.channels_last)
     say(f"{options.arch} on {processor}")
+    observer.describe(classes=images.classes, splits=splits, digest=digest, device=str(processor))
     history = History(job.output_data_dir / "metrics.jsonl")
 
     def save() -> None:

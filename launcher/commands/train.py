@@ -23,6 +23,24 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--pretrained", metavar="FILE", help="file or folder with pretrained weights"
     )
     parser.add_argument(
+        "--debug", action="store_true", help="save tensors for Kennel's rules (debug=standard)"
+    )
+    parser.add_argument(
+        "--spot", action="store_true", help="on spare machines, with checkpoints to go on from"
+    )
+    parser.add_argument(
+        "--keep-alive",
+        type=int,
+        metavar="SECONDS",
+        help="keep the machine for the next job, which costs money meanwhile (at most 21600)",
+    )
+    parser.add_argument("--instances", type=int, default=1, metavar="N", help="machines (1)")
+    parser.add_argument(
+        "--aws-debugger",
+        action="store_true",
+        help="with SageMaker Debugger, for accounts that still have it",
+    )
+    parser.add_argument(
         "--no-wait", action="store_true", help="return when the job has started, and let it go on"
     )
 

@@ -4,10 +4,11 @@ from typing import Any
 
 from launcher.local.endpoint import Endpoints
 from launcher.local.jobs import RESOURCES, JobsFolder
+from launcher.local.transform import TransformJobs
 from launcher.local.tuning import TuningJobs
 
 
-class LocalSageMaker(TuningJobs, Endpoints):
+class LocalSageMaker(TuningJobs, TransformJobs, Endpoints):
     """The SageMaker client's methods, on this machine."""
 
     def __init__(self, folder: JobsFolder, engine_name: str) -> None:

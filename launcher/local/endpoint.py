@@ -36,6 +36,7 @@ class Endpoints:
     def create_model(self, **request: Any) -> dict[str, Any]:
         """Keep which image serves which artifact."""
         check(Call("sagemaker", "CreateModel", request), local=True)
+        engine(self.engine_name).ready(request["PrimaryContainer"]["Image"])
         self.folder.create(MODEL, request)
         return {"ModelArn": self.folder.arn(MODEL, request["ModelName"])}
 
@@ -168,7 +169,7 @@ class Endpoints:
             return
         runner = engine(record["engine"])
         _reap(starting)
-        if _answers(starting["url"]):
+        if answers(starting["url"]):
             self.folder.update(
                 ENDPOINT, name, server=starting, next=None, config=starting["config"]
             )
@@ -221,7 +222,8 @@ def _reap(server: Mapping[str, Any]) -> None:
         processes.reap(identity.pid)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a server says that its model is ready."""
     try:
         with urllib.request.urlopen(f"{url}/ping", timeout=PING_SECONDS) as answer:  # noqa: S310
             return bool(answer.status == http.client.OK)

@@ -26,6 +26,9 @@ class Engine(Protocol):
 
     name: str
 
+    def ready(self, image: str) -> None:
+        """Refuse what cannot be run before anything is recorded. Raises UserError."""
+
     def train(self, image: str, base: Path, environment: Mapping[str, str], log: Path) -> Run:
         """Start a training whose `/opt/ml` is `base`."""
 
@@ -46,6 +49,7 @@ class Engine(Protocol):
 
 def engine(name: str) -> Engine:
     """The engine of that name."""
+    from launcher.local.docker import DockerEngine
     from launcher.local.process import ProcessEngine
 
-    return ProcessEngine()
+    return DockerEngine() if name == DockerEngine.name else ProcessEngine()

@@ -22,6 +22,9 @@ class ProcessEngine:
 
     name = "process"
 
+    def ready(self, image: str) -> None:
+        """There is nothing to wait for: the programs are beside this file."""
+
     def train(
         self, image: str, base: Path, environment: Mapping[str, str], log: Path
     ) -> "ProcessRun":
@@ -47,7 +50,7 @@ class ProcessEngine:
         self, image: str, base: Path, environment: Mapping[str, str], log: Path
     ) -> dict[str, Any]:
         """Start `./serve` on a free port of the loopback address."""
-        port = _free_port()
+        port = free_port()
         given = {**environment, "SAGEMAKER_BIND_TO_PORT": str(port)}
         identity = processes.start(
             [sys.executable, str(REPOSITORY / "serve")],
@@ -109,7 +112,8 @@ def _environment(base: Path, given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback address that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((ADDRESS, 0))
         return int(probe.getsockname()[1])

@@ -61,17 +61,24 @@ class Supervision:
         if self.stop_requested:
             self._end("Stopped", "Stopped")
             return
-        run = engine(self.record["engine"]).train(
-            self.request["AlgorithmSpecification"]["TrainingImage"],
-            self.base,
-            self._environment(),
-            self.directory / "log.txt",
-        )
+        try:
+            run = self._start()
+        except UserError as error:
+            self._end("Failed", "Failed", FailureReason=f"InternalServerError: {error}")
+            return
         records.write(self.directory / "run.json", run.record())
         self.say("InProgress", "Training", TrainingStartTime=now())
         code, ended_by = self._wait(run)
         run.collect()
         self._finish(code, ended_by)
+
+    def _start(self) -> Run:
+        return engine(self.record["engine"]).train(
+            self.request["AlgorithmSpecification"]["TrainingImage"],
+            self.base,
+            self._environment(),
+            self.directory / "log.txt",
+        )
 
     def _environment(self) -> dict[str, str]:
         return {

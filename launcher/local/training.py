@@ -29,6 +29,7 @@ class TrainingJobs:
     def create_training_job(self, **request: Any) -> dict[str, Any]:
         """Start a job: a supervisor of its own, which outlives this process."""
         check(Call("sagemaker", "CreateTrainingJob", request), local=True)
+        engine(self.engine_name).ready(request["AlgorithmSpecification"]["TrainingImage"])
         directory = self.folder.create(TRAINING_JOB, request, engine=self.engine_name)
         supervise("launcher.local.supervisor", directory)
         return {"TrainingJobArn": self.folder.arn(TRAINING_JOB, request["TrainingJobName"])}

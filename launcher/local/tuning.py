@@ -6,6 +6,7 @@ from typing import Any
 
 from launcher import records
 from launcher.api import Call, check
+from launcher.local.engines import engine
 from launcher.local.jobs import TRAINING_JOB, TUNING_JOB, JobsFolder, client_error, moment
 from launcher.local.training import TrainingJobs, is_supervised, supervise, supervisor_of
 
@@ -32,6 +33,8 @@ class TuningJobs(TrainingJobs):
         for parent in parents:
             name = parent["HyperParameterTuningJobName"]
             self.folder.find(TUNING_JOB, name, "CreateHyperParameterTuningJob")
+        specification = request["TrainingJobDefinition"]["AlgorithmSpecification"]
+        engine(self.engine_name).ready(specification["TrainingImage"])
         directory = self.folder.create(TUNING_JOB, request, engine=self.engine_name)
         supervise("launcher.local.tuner", directory)
         name = request["HyperParameterTuningJobName"]

@@ -31,7 +31,7 @@ if [[ -f $directory/dockerd.pid ]]; then
 fi
 
 if [[ $clean == yes && -d $directory/data ]]; then
-    rm -rf -- "$directory/data" "$directory/run" "$directory/dockerd.log" "$directory/dockerd.pid"
+    rm -rf -- "$directory"/{data,run,daemon.json,dockerd.log,dockerd.pid}
     rmdir --ignore-fail-on-non-empty "$directory"
     say "$directory is clean"
 fi

@@ -1,0 +1,96 @@
+"""Write the parts of the README that the code knows best: `python -m docs.generate [--check]`."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from container import hyperparameters
+from container.hyperparameters import TuningRange
+from container.serving import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+
+
+def hyperparameter_table() -> str:
+    """Every hyperparameter with its default, bounds, tuning range and meaning."""
+    rows = [
+        (
+            f"`{declared.name}`",
+            f"`{declared.default}`",
+            declared.check.describe(),
+            _tuning_range(declared.tune),
+            declared.meaning,
+        )
+        for declared in hyperparameters.declarations()
+    ]
+    return _table(("name", "default", "allowed", "tuned over", "meaning"), rows)
+
+
+def variable_table() -> str:
+    """Every environment variable that `serve` reads."""
+    rows = [
+        (
+            f"`{variable.name}`",
+            f"`{variable.default}`" if variable.default else "",
+            variable.check.describe() if variable.check else "a directory",
+            variable.meaning,
+        )
+        for variable in settings.variables()
+    ]
+    return _table(("name", "default", "allowed", "meaning"), rows)
+
+
+def file_map() -> str:
+    """Doors, modules and rooms, each with the first sentence of its docstring."""
+    paths = [ROOT / name for name in ("train", "serve", "launch.py")]
+    for package in ("container", "launcher"):
+        rooms = sorted(path.parent for path in (ROOT / package).glob("*/__init__.py"))
+        paths += [ROOT / package, *sorted((ROOT / package).glob("[!_]*.py")), *rooms]
+    return "```\n" + "\n".join(map(_map_line, paths)) + "\n```"
+
+
+def _map_line(path: Path) -> str:
+    name = str(path.relative_to(ROOT)) + ("/" if path.is_dir() else "")
+    text = (path / "__init__.py" if path.is_dir() else path).read_text()
+    docstring = re.search(r'^"""(.+?)(?:\n\n|""")', text, re.DOTALL | re.MULTILINE)
+    first_sentence = " ".join(docstring[1].split()).split(". ")[0] if docstring else ""
+    return f"{name:<32} {first_sentence.rstrip('.')}"
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "hyperparameters": hyperparameter_table,
+    "variables": variable_table,
+    "files": file_map,
+}
+
+
+def generate(text: str) -> str:
+    """The README with every generated section made anew."""
+    for name, make in SECTIONS.items():
+        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, rest = text.split(start)
+        text = f"{before}{start}\n{make()}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def _tuning_range(tune: hyperparameters.Tuning) -> str:
+    if isinstance(tune, TuningRange):
+        return f"{tune.low:g} to {tune.high:g}, {tune.scaling.lower()}"
+    return ", ".join(map(str, tune)) if tune else ""
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [tuple(header), *(tuple(row) for row in rows)]
+    lines.insert(1, ("---",) * len(lines[0]))
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+if __name__ == "__main__":
+    current = README.read_text()
+    if sys.argv[1:] == ["--check"]:
+        stale = current != generate(current)
+        sys.exit("README.md is not up to date: make docs" if stale else 0)
+    README.write_text(generate(current))

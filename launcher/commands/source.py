@@ -1,0 +1,47 @@
+"""Which model `deploy` and `transform` take: a job's, a tuning's winner's, or a file."""
+
+import argparse
+from pathlib import Path
+
+from container.errors import UserError
+from launcher import training, tuning
+from launcher.session import Session
+
+
+def source_flags(parser: argparse.ArgumentParser) -> None:
+    """`--job`, `--best`, `--model`."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--job", metavar="NAME", help="training job whose model it is (the last)")
+    source.add_argument("--best", action="store_true", help="the last tuning's winner")
+    source.add_argument(
+        "--model", metavar="ADDRESS", help="a model.tar.gz: a file or an s3:// address"
+    )
+
+
+def artifact(session: Session, options: argparse.Namespace) -> str:
+    """The address of the model. Raises UserError where there is none yet."""
+    if options.model:
+        return _given(session, str(options.model))
+    job = winner(session) if options.best else options.job or session.last("training-job")
+    if not job:
+        raise UserError(
+            "There is no model yet: run `./launch.py train --data FOLDER`, or give --model FILE."
+        )
+    return training.artifact(session, str(job))
+
+
+def winner(session: Session) -> str:
+    """The training job that won the last tuning. Raises UserError."""
+    name = session.last("tuning-job")
+    if not name:
+        raise UserError("There is no tuning yet: run `./launch.py tune --data FOLDER` first.")
+    return tuning.winner(session, name)[0].name
+
+
+def _given(session: Session, address: str) -> str:
+    if "://" in address:
+        return address
+    path = Path(address).expanduser()
+    if not path.is_file():
+        raise UserError(f"--model {address} is no file; give a model.tar.gz.")
+    return session.backend.store.upload(path, session.console.say)

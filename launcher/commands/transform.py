@@ -1,0 +1,77 @@
+"""`launch.py transform`: a folder of images through the model at once, as CSV."""
+
+import argparse
+from pathlib import Path
+
+from container.errors import UserError
+from launcher import dataset, endpoint, names, transform
+from launcher.api import Call
+from launcher.commands.source import artifact, source_flags
+from launcher.prediction import IMAGE_SUFFIXES
+from launcher.session import Session
+
+HELP = "label a whole folder of images, as CSV"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument("images", metavar="FOLDER", help="of images, or its s3:// address")
+    parser.add_argument("--output", default="transform.csv", metavar="FILE", help="(transform.csv)")
+    source_flags(parser)
+
+
+def run(session: Session, options: argparse.Namespace) -> int:
+    """Model and transform job; then the answers joined to the images' names."""
+    settings, console, store = session.settings, session.console, session.backend.store
+    images = dataset.check(options.images)
+    address = dataset.located(store, images)
+    name = names.unique(settings.project, "transform")
+    output = store.address("transform", name)
+    given = endpoint.model_request(
+        settings,
+        name,
+        role=session.backend.role,
+        image=session.backend.image,
+        artifact=artifact(session, options),
+    )
+    job = transform.request(settings, name, model=name, address=address, output=output)
+    calls = [Call("sagemaker", "CreateModel", given), Call("sagemaker", "CreateTransformJob", job)]
+    if options.dry_run:
+        session.show(calls)
+        return 0
+    dataset.bring(store, images, console.say)
+    wanted = [n for n in store.files(address) if n.lower().endswith(IMAGE_SUFFIXES)]
+    if not wanted:
+        raise UserError(f"There are no images in {images}.")
+    console.head(f"Transforming {len(wanted)} images of {images} ({settings.on})")
+    for call in calls:
+        session.send(call)
+    transform.watch(session, name)
+    rows = transform.joined(store, address, output, wanted)
+    try:
+        Path(session.directory, options.output).write_text(transform.as_csv(rows), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--output {options.output} cannot be written: {error.strerror}.") from None
+    _report(session, name, rows, options.output)
+    return 0
+
+
+def _report(session: Session, name: str, rows: list[transform.Row], output: str) -> None:
+    console, right = session.console, transform.accuracy(rows)
+    missing = [row.image for row in rows if row.probability is None]
+    console.say(f"{len(rows) - len(missing)} of {len(rows)} images have an answer: {output}")
+    for image in missing[:5]:
+        console.say(f"  no answer: {image}")
+    if right is not None:
+        judged = sum(bool(row.truth) for row in rows)
+        console.say(f"Accuracy {right:.1%} on {judged} images in folders that name their classes.")
+    console.result(
+        {
+            "transform_job": name,
+            "output": output,
+            "images": len(rows),
+            "without_answer": missing,
+            "accuracy": right,
+        }
+    )
+    console.next(("./launch.py deploy", "serve this model"))
