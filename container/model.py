@@ -1,5 +1,6 @@
 """Build a torchvision ResNet with a new head, and turn it into an artifact. Needs torch."""
 
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import ResNet, get_model
 
@@ -56,6 +58,26 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
 
+def as_arrays(network: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """The tensors that inference needs, float32 and contiguous, by torchvision's names."""
+    return {
+        # safetensors writes an array's memory as it lies, and channels-last is another order.
+        name: np.ascontiguousarray(tensor.detach().to("cpu", torch.float32).numpy())
+        for name, tensor in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def backbone_digest(network: nn.Module) -> str:
+    """A fingerprint of all weights but the head's."""
+    digest = hashlib.sha256()
+    for name, array in sorted(as_arrays(network).items()):
+        if not name.startswith("fc."):
+            digest.update(name.encode())
+            digest.update(array.data)
+    return digest.hexdigest()
+
+
 def save(
     network: nn.Module,
     directory: Path,
@@ -68,12 +90,6 @@ def save(
     data: Mapping[str, Any],
 ) -> None:
     """Write the artifact, with the network's own answers for the reference images."""
-    weights = {
-        # safetensors writes an array's memory as it lies, and channels-last is another order.
-        name: np.ascontiguousarray(tensor.detach().to("cpu", torch.float32).numpy())
-        for name, tensor in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
     facts = artifact.Facts(
         architecture=architecture,
         classes=tuple(classes),
@@ -89,7 +105,7 @@ def save(
         },
         data=data,
     )
-    artifact.save(directory, weights, facts)
+    artifact.save(directory, as_arrays(network), facts)
 
 
 @torch.inference_mode()

@@ -29,6 +29,7 @@ class Backend:
     find_role: Callable[[], str]
     find_image: Callable[[], str]
     patience: Patience
+    region: str
     paid: bool
     """Whether what runs there costs money by the hour."""
 
@@ -71,6 +72,7 @@ def _on_sagemaker(settings: Settings, pushed: str | None) -> Backend:
         find_role=lambda: account.role,
         find_image=lambda: _checked(pushed or account.image, account.region),
         patience=Patience(SAGEMAKER_SECONDS),
+        region=account.region,
         paid=True,
     )
 
@@ -99,5 +101,6 @@ def _on_this_machine(settings: Settings, directory: Path, image: str) -> Backend
         find_role=lambda: settings.role or LOCAL_ROLE,
         find_image=lambda: image,
         patience=Patience(LOCAL_SECONDS),
+        region="this machine",
         paid=False,
     )

@@ -13,11 +13,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from container.errors import UserError
 from launcher import backends, refusals, settings
 from launcher.commands import (
+    autoscale,
     delete,
     deploy,
+    doctor,
+    front,
     logs,
     predict,
     push,
+    report,
+    run,
     status,
     train,
     transform,
@@ -31,14 +36,19 @@ from launcher.memory import Memory
 from launcher.session import Session
 
 COMMANDS: dict[str, ModuleType] = {
+    "run": run,
+    "doctor": doctor,
     "push": push,
     "upload": upload,
     "tune": tune,
     "tuning": tuning,
     "train": train,
+    "report": report,
     "deploy": deploy,
     "predict": predict,
     "transform": transform,
+    "autoscale": autoscale,
+    "front": front,
     "status": status,
     "logs": logs,
     "delete": delete,

@@ -40,5 +40,7 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def plain(value: object) -> str:
-    """Times and paths as JSON holds them."""
+    """Times, paths and bytes as JSON holds them."""
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
     return value.isoformat() if isinstance(value, datetime) else str(value)

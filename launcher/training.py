@@ -16,7 +16,8 @@ from launcher.session import Session
 from launcher.settings import Settings
 
 OVER = ("Completed", "Failed", "Stopped")
-LAST_LINES = 12
+SPOT_PATIENCE = 2
+"""How much longer than a training may run, SageMaker may wait for spare machines."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,18 @@ def resources(settings: Settings) -> dict[str, Any]:
         "InstanceType": settings.instance_type,
         "InstanceCount": 1,
         "VolumeSizeInGB": settings.volume_gb,
+    }
+
+
+def spot(settings: Settings, checkpoints: str) -> dict[str, Any]:
+    """Spare machines: cheaper, and taken away at any time, so that checkpoints are needed."""
+    return {
+        "EnableManagedSpotTraining": True,
+        "CheckpointConfig": {"S3Uri": checkpoints},
+        "StoppingCondition": {
+            "MaxRuntimeInSeconds": settings.max_run,
+            "MaxWaitTimeInSeconds": settings.max_run * SPOT_PATIENCE,
+        },
     }
 
 

@@ -52,7 +52,11 @@ class OptMl:
         """The environment in which `./train` finds this job."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
         # Tiny networks gain nothing from threads, which wait for each other on a busy machine.
-        own = {"SAGEMAKER_BASE_DIR": str(self.base), "OMP_NUM_THREADS": "1"}
+        own = {
+            "SAGEMAKER_BASE_DIR": str(self.base),
+            "OMP_NUM_THREADS": "1",
+            "KENNEL_CACHE_DIR": str(self.base.parent / "cache"),
+        }
         return clean | own | variables
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:

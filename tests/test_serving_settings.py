@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from container import processors
 from container.errors import UserError
-from container.serving import processors, settings
+from container.serving import settings
 
 
 def test_defaults_are_sagemaker_s() -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from container import artifact
+from container import artifact, processors
 from container.artifact import Facts
 from container.images import Pixels
-from container.serving import engine, processors
+from container.serving import engine
 from container.serving.engine import Engine
 from container.serving.settings import Settings
 

@@ -6,10 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from container import artifact, resnet
+from container import artifact, processors, resnet
 from container.artifact import Facts
 from container.errors import UserError
-from container.serving import processors
 from container.serving.settings import Settings
 
 Images = NDArray[np.uint8]

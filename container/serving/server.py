@@ -20,8 +20,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
+from container import processors
 from container.errors import UserError
-from container.serving import processors
 from container.serving.settings import Settings, parse, variables
 from container.serving.worker import Worker
 

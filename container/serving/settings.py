@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from container import processors
 from container.hyperparameters import Choice, Integer
-from container.serving import processors
 
 Check = Choice | Integer | None
 

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from container import model
+from container import model, processors
 from container.artifact import Facts
 from container.errors import UserError
-from container.serving import processors
 from container.serving.engine import Images, Scores
 from container.serving.settings import Precision
 

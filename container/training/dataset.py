@@ -51,10 +51,14 @@ class Dataset:
     validation: Split
     test: Split
 
+    def splits(self) -> dict[str, Split]:
+        """Every split by its name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     def digest(self) -> str:
         """A fingerprint of names, sizes and labels, equal wherever the data is mounted."""
         digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
+        for split in self.splits().values():
             for path, label in zip(split.paths, split.labels, strict=True):
                 digest.update(f"{path.name}\0{path.stat().st_size}\0{label}\n".encode())
             digest.update(b"\n")

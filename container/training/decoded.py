@@ -8,15 +8,17 @@ import csv
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from container import processors
 from container.errors import UserError
 from container.images import ImageError, Pixels, decode
 from container.progress import track
@@ -47,6 +49,29 @@ class DecodedImages:
         return len(self.images)
 
 
+class SplitImages(Protocol):
+    """The readable images of one split, decoded now or when asked for."""
+
+    @property
+    def images(self) -> Sequence[Pixels]:
+        """Pixels of each image, (height, width, 3)."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The number of each image's class."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file of each image."""
+
+    @property
+    def rejected(self) -> tuple[Rejected, ...]:
+        """The files that cannot be read."""
+
+    def __len__(self) -> int:
+        """The number of readable images."""
+
+
 def decode_split(split: Split, short_side: int, name: str, stop: StopSignal) -> DecodedImages:
     """Decode the images of a split on all cores, in order.
 
@@ -58,7 +83,7 @@ def decode_split(split: Split, short_side: int, name: str, stop: StopSignal) -> 
     kept: list[int] = []
     rejected: list[Rejected] = []
     with tempfile.TemporaryFile() as file:
-        outcomes = _decode_all(split.paths, short_side)
+        outcomes = decode_files(split.paths, short_side)
         for index, outcome in enumerate(track(outcomes, total=len(split), description=name)):
             stop.check()
             if isinstance(outcome, Rejected):
@@ -73,7 +98,7 @@ def decode_split(split: Split, short_side: int, name: str, stop: StopSignal) -> 
     return DecodedImages(images, labels, paths, tuple(rejected))
 
 
-def check_rejected(splits: dict[str, DecodedImages], limit: float, report: Path) -> int:
+def check_rejected(splits: Mapping[str, SplitImages], limit: float, report: Path) -> int:
     """List the unreadable images in a CSV file, and say how many there are.
 
     Raises:
@@ -89,20 +114,20 @@ def check_rejected(splits: dict[str, DecodedImages], limit: float, report: Path)
         writer.writerow(("file", "reason"))
         writer.writerows((str(entry.path), entry.reason) for entry in rejected)
     total = len(rejected) + sum(len(split) for split in splits.values())
-    if len(rejected) > limit * total:
+    lost = [name for name, split in splits.items() if split.rejected and not len(split)]
+    if lost or len(rejected) > limit * total:
         raise UserError(
-            f"{len(rejected)} of {total} images cannot be read, more than the share of {limit:g} "
-            f"that rejected-limit allows. The first is {rejected[0].path}: {rejected[0].reason} "
+            f"{len(rejected)} of {total} images cannot be read, and rejected-limit allows a share "
+            f"of {limit:g}. The first is {rejected[0].path}: {rejected[0].reason} "
             f"All are listed in {report}."
         )
     return len(rejected)
 
 
-def _decode_all(paths: tuple[Path, ...], short_side: int) -> Iterator[Pixels | Rejected]:
+def decode_files(paths: Sequence[Path], short_side: int) -> Iterator[Pixels | Rejected]:
     """Decode in threads (Pillow lets go of the interpreter), few images ahead of the reader."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     remaining = iter(paths)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(processors.available()) as pool:
         waiting: list[Future[Pixels | Rejected]] = [
             pool.submit(_decode_file, path, short_side) for path in islice(remaining, 64)
         ]

@@ -5,20 +5,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet
 
 from container import metrics
 from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
-from container.images import Preprocessing
-from container.model import normalise
 from container.progress import say, track
-from container.training.augmentation import Augmentation
 from container.training.checkpoint import Checkpoints, Position
-from container.training.decoded import DecodedImages
 from container.training.history import History
+from container.training.source import Source, steps_per_epoch
 from container.training.stopping import Stopped, StopSignal
-from container.training.views import evaluation_batches, steps_per_epoch, training_batches
 
 WARM_UP_SHARE = 0.05
 
@@ -69,16 +64,14 @@ class Training:
 
     def __init__(
         self,
-        network: ResNet,
+        network: nn.Module,
         hyperparameters: Hyperparameters,
-        preprocessing: Preprocessing,
         processor: Processor,
         observer: Observer,
         stop: StopSignal,
     ) -> None:
         self.network = network
         self.hyperparameters = hyperparameters
-        self.preprocessing = preprocessing
         self.processor = processor
         self.stop = stop
         self.criterion = nn.CrossEntropyLoss()
@@ -88,8 +81,8 @@ class Training:
 
     def fit(
         self,
-        train: DecodedImages,
-        validation: DecodedImages,
+        train: Source,
+        validation: Source,
         checkpoints: Checkpoints,
         history: History,
     ) -> None:
@@ -123,7 +116,7 @@ class Training:
             # Printed last: an epoch that was announced is never lost.
             say(f"epoch {epoch + 1}/{self.hyperparameters.epochs}: {metrics.line(values)}")
 
-    def _train_epoch(self, images: DecodedImages, position: Position) -> None:
+    def _train_epoch(self, images: Source, position: Position) -> None:
         """Train on every batch of the epoch that is still to come, and advance the position."""
         options = self.hyperparameters
         steps = steps_per_epoch(len(images), options.batch_size)
@@ -131,11 +124,7 @@ class Training:
         self.network.train(options.trainable == "all")
         loss_sum = torch.zeros((), device=self.processor.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.processor.device)
-        batches = training_batches(
-            images,
-            Augmentation(
-                image_size=options.image_size, crop_scale=options.crop_scale, flip=options.flip
-            ),
+        batches = images.training_batches(
             batch_size=options.batch_size,
             seed=options.seed,
             epoch=position.epoch,
@@ -148,7 +137,7 @@ class Training:
                     options.lr, position.epoch * steps + position.step, options.epochs * steps
                 )
                 self.observer.clock.mark("data_wait")
-                loss, logits = self._step(views, labels, rate)
+                loss, logits = self._step(images, views, labels, rate)
                 # Sums stay on the device: reading them here would make it wait at every step.
                 loss_sum += loss * len(labels)
                 correct += (logits.argmax(1) == labels.to(logits.device)).sum()
@@ -160,14 +149,16 @@ class Training:
             position.loss_sum += float(loss_sum)
             position.correct += int(correct)
 
-    def _step(self, views: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, Tensor]:
+    def _step(
+        self, images: Source, views: Tensor, labels: Tensor, rate: float
+    ) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         clock = self.observer.clock
-        inputs, targets = self._inputs(views), labels.to(self.processor.device)
+        views, targets = views.to(self.processor.device), labels.to(self.processor.device)
         clock.mark("to_device")
         with self.processor.autocast():
-            logits = self.network(inputs)
+            logits = self.network(images.inputs(views))
         # smdebug cannot save bfloat16, and the loss wants the precision.
         loss = self.criterion(logits.float(), targets)
         clock.mark("forward")
@@ -179,20 +170,18 @@ class Training:
         return loss.detach(), logits.detach()
 
     @torch.no_grad()
-    def evaluate(self, images: DecodedImages, name: str) -> Score:
+    def evaluate(self, images: Source, name: str) -> Score:
         """Loss and accuracy on the views that serving sees. Raises Stopped."""
         self.observer.evaluation()
         self.network.eval()
         loss_sum, correct = 0.0, 0
         size = self.hyperparameters.test_batch_size
-        batches = evaluation_batches(
-            images, image_size=self.preprocessing.image_size, batch_size=size
-        )
+        batches = images.evaluation_batches(size)
         for views, labels in track(
             batches, total=steps_per_epoch(len(images), size), description=name
         ):
             with self.processor.autocast():
-                logits = self.network(self._inputs(views))
+                logits = self.network(images.inputs(views.to(self.processor.device)))
             self.observer.answered(logits)
             targets = labels.to(self.processor.device)
             loss_sum += float(self.criterion(logits.float(), targets)) * len(labels)
@@ -200,9 +189,6 @@ class Training:
             self.stop.check()
         self.observer.clock.mark("evaluation")
         return Score(loss_sum / len(images), correct / len(images))
-
-    def _inputs(self, views: Tensor) -> Tensor:
-        return normalise(views.to(self.processor.device), self.preprocessing)
 
 
 def build_optimizer(network: nn.Module, options: Hyperparameters) -> torch.optim.Optimizer:

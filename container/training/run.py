@@ -16,9 +16,10 @@ from container.job import Job, JobEnvironment
 from container.progress import say
 from container.training import dataset
 from container.training.checkpoint import Checkpoints
-from container.training.decoded import DecodedImages, check_rejected, decode_split
+from container.training.decoded import check_rejected
 from container.training.history import History
 from container.training.loop import Processor, Training
+from container.training.preparation import prepare
 from container.training.stopping import Stopped, StopSignal
 
 
@@ -29,11 +30,16 @@ def train(job: Job, options: Hyperparameters, stop: StopSignal) -> None:
         UserError: something that the user can put right.
         Stopped: the job was asked to stop; what was learned so far is saved.
     """
-    with observing(job, options) as observer:
-        _train(job, options, stop, observer)
+    with (
+        tempfile.TemporaryDirectory(prefix="kennel-") as scratch,
+        observing(job, options) as observer,
+    ):
+        _train(job, options, stop, observer, Path(scratch))
 
 
-def _train(job: Job, options: Hyperparameters, stop: StopSignal, observer: Observer) -> None:
+def _train(
+    job: Job, options: Hyperparameters, stop: StopSignal, observer: Observer, scratch: Path
+) -> None:
     environment = job.environment()
     if len(environment.hosts) > 1:
         raise UserError(
@@ -44,10 +50,13 @@ def _train(job: Job, options: Hyperparameters, stop: StopSignal, observer: Obser
     processor = Processor.choose(options.precision)
     preprocessing = Preprocessing.for_image_size(options.image_size)
 
-    with tempfile.TemporaryDirectory(prefix="kennel-") as scratch:
-        images = dataset.find(environment.channels, options, Path(scratch))
-        digest = images.digest()
-        splits = _decode(images, preprocessing, stop)
+    images = dataset.find(environment.channels, options, scratch)
+    digest = images.digest()
+    network = _network(options, len(images.classes), environment)
+    network.to(processor.device, memory_format=torch.channels_last)
+    say(f"{options.arch} on {processor}")
+    prepared = prepare(network, images, options, preprocessing, stop)
+    splits, sources = prepared.splits, prepared.sources
     rejected = check_rejected(
         splits, options.rejected_limit, job.output_data_dir / "rejected_images.csv"
     )
@@ -58,9 +67,6 @@ def _train(job: Job, options: Hyperparameters, stop: StopSignal, observer: Obser
         + (f"; {rejected} rejected" if rejected else "")
     )
 
-    network = _network(options, len(images.classes), environment)
-    network.to(processor.device, memory_format=torch.channels_last)
-    say(f"{options.arch} on {processor}")
     observer.describe(classes=images.classes, splits=splits, digest=digest, device=str(processor))
     history = History(job.output_data_dir / "metrics.jsonl")
 
@@ -78,11 +84,11 @@ def _train(job: Job, options: Hyperparameters, stop: StopSignal, observer: Obser
         say(f"Saved the model to {job.model_dir}.")
 
     checkpoints = Checkpoints(job.checkpoint_dir, json.dumps([as_strings(options), digest]))
-    training = Training(network, options, preprocessing, processor, observer, stop)
+    training = Training(prepared.trained, options, processor, observer, stop)
     try:
-        training.fit(splits["train"], splits["validation"], checkpoints, history)
-        if len(splits["test"]):
-            score = training.evaluate(splits["test"], "Test")
+        training.fit(sources["train"], sources["validation"], checkpoints, history)
+        if len(sources["test"]):
+            score = training.evaluate(sources["test"], "Test")
             values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ACCURACY: score.accuracy}
             say(metrics.line(values))
             history.add(values)
@@ -109,13 +115,3 @@ def _network(options: Hyperparameters, classes: int, environment: JobEnvironment
     if options.trainable == "head":
         model.freeze_backbone(network)
     return network
-
-
-def _decode(
-    images: dataset.Dataset, preprocessing: Preprocessing, stop: StopSignal
-) -> dict[str, DecodedImages]:
-    splits = {"train": images.train, "validation": images.validation, "test": images.test}
-    return {
-        name: decode_split(split, preprocessing.resize_size, f"Decoding {name} images", stop)
-        for name, split in splits.items()
-    }

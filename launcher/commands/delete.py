@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from container.errors import UserError
-from launcher import inventory
+from launcher import autoscaling, front, inventory
 from launcher.session import Session
 
 HELP = "stop and remove what was made, found by its tags"
@@ -19,21 +19,30 @@ def run(session: Session, options: argparse.Namespace) -> int:
     """Endpoints first, then what they were made of; jobs that are over and their results stay."""
     console = session.console
     entries = [entry for entry in inventory.find(session) if entry.ends]
-    if not entries:
+    fronts = front.found(session)
+    if not entries and not fronts:
         console.say(f"There is nothing to delete of the project {session.settings.project}.")
         console.result({"deleted": []})
         return 0
     for entry in entries:
         console.say(f"  {entry.kind.title} {entry.name}")
+    for name in fronts:
+        console.say(f"  {name}")
     if options.dry_run:
         return 0
     if not options.yes:
-        _ask(len(entries))
+        _ask(len(entries) + len(fronts))
+    # What uses an endpoint goes before the endpoint.
+    for remove in fronts.values():
+        remove()
     for entry in entries:
+        if entry.kind is inventory.ENDPOINT:
+            autoscaling.forget(session, entry.name)
         entry.end(session.sagemaker)
     session.remember(endpoint=None)
-    console.say(f"Deleted {len(entries)}. Trained models and data stay.")
-    console.result({"deleted": [entry.name for entry in entries]})
+    count = len(entries) + len(fronts)
+    console.say(f"Deleted {count}. Trained models and data stay.")
+    console.result({"deleted": [*fronts, *(entry.name for entry in entries)]})
     return 0
 
 

@@ -2,10 +2,14 @@
 
 import argparse
 from collections.abc import Iterable
+from typing import Any
 
 from container.errors import UserError
 from container.hyperparameters import declarations
 from launcher import settings
+
+_BARE: dict[str, dict[str, Any]] = {"debug": {"nargs": "?", "const": "standard"}}
+"""Hyperparameters that mean something as a flag without a value."""
 
 
 def common_flags(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +60,7 @@ def hyperparameter_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             *spellings,
             dest=f"hyperparameter_{declared.name}",
+            **_BARE.get(declared.name, {}),
             metavar="VALUE",
             help=f"{declared.meaning} ({declared.check.describe()}; default {declared.default})",
         )

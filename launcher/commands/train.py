@@ -1,10 +1,11 @@
 """`launch.py train`: one training job, watched to its end."""
 
 import argparse
+from typing import Any
 
 from container.errors import UserError
 from container.hyperparameters import declarations
-from launcher import dataset, names, training, tuning
+from launcher import dataset, debugger, names, training, tuning
 from launcher.commands.given import assigned, hyperparameter_flags, set_flags
 from launcher.session import Session
 from launcher.training import Place
@@ -21,9 +22,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pretrained", metavar="FILE", help="file or folder with pretrained weights"
-    )
-    parser.add_argument(
-        "--debug", action="store_true", help="save tensors for Kennel's rules (debug=standard)"
     )
     parser.add_argument(
         "--spot", action="store_true", help="on spare machines, with checkpoints to go on from"
@@ -65,7 +63,8 @@ def run(session: Session, options: argparse.Namespace) -> int:
         channels.append(dataset.channel("pretrained", dataset.located(store, extra)))
     name = names.unique(settings.project, "train")
     place = Place(session.backend.role, session.backend.image, store.address("training"))
-    call = training.call(training.request(settings, name, place, channels, values))
+    given = training.request(settings, name, place, channels, values)
+    call = training.call(given | _extras(session, options, name, given))
     if options.dry_run:
         session.show([call])
         return 0
@@ -95,6 +94,27 @@ def run(session: Session, options: argparse.Namespace) -> int:
     )
     console.next(("./launch.py deploy", "serve this model"))
     return 0
+
+
+def _extras(
+    session: Session, options: argparse.Namespace, name: str, given: dict[str, Any]
+) -> dict[str, Any]:
+    """What the flags add to the request, or change in it. Raises UserError."""
+    settings, store = session.settings, session.backend.store
+    if options.instances != 1:
+        raise UserError(
+            f"--instances {options.instances}: training runs on one machine; take a larger "
+            "--instance-type instead."
+        )
+    changed: dict[str, Any] = {}
+    if options.spot:
+        changed |= training.spot(settings, store.address("checkpoints", name))
+    if options.keep_alive is not None:
+        warm = {"KeepAlivePeriodInSeconds": options.keep_alive}
+        changed["ResourceConfig"] = given["ResourceConfig"] | warm
+    if options.aws_debugger:
+        changed |= debugger.members(session.backend.region, store.address("debugger"))
+    return changed
 
 
 def _winner(session: Session) -> dict[str, str]:

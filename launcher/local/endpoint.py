@@ -176,6 +176,7 @@ class Endpoints:
             if record.get("server"):
                 runner.stop_server(record["server"])
         elif not runner.server_runs(starting):
+            runner.stop_server(starting)  # a container that has ended is still there
             reason = "The server ended before it answered a ping; its log says why."
             self.folder.update(ENDPOINT, name, next=None, failure=reason)
         elif time.time() > starting["deadline"]:

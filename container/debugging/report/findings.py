@@ -33,7 +33,7 @@ def section(material: Material) -> str:
     cards = "".join(_card(result, material.tensors) for result in fired)
     rows = "".join(_row(result) for result in material.results)
     return (
-        f'{missing}{cards}<div class="card scroll"><table><caption>All rules that looked</caption>'
+        f'{missing}{cards}<div class="card scroll"><table class="rules"><caption>All rules that looked</caption>'
         '<thead><tr><th scope="col">Rule</th><th scope="col">Result</th><th scope="col">Step</th>'
         f'<th scope="col">Evidence</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )

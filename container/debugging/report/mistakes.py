@@ -20,8 +20,8 @@ from container.debugging.report.plot import (
     svg,
 )
 
-_SMALL = 20
-"""Up to so many classes the confusion matrix shows its numbers."""
+_SMALL, _NARROW = 20, 10
+"""Up to so many classes the confusion matrix shows its numbers, and needs half a page."""
 _PAIRS, _WORST = 8, 12
 _THUMBNAIL = 132
 
@@ -96,7 +96,8 @@ def _confusion(answers: Answers, matrix: Array, classes: Sequence[str]) -> str:
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
     note = f"{sentence} Rows are the true classes, columns the network's answers."
-    return _wide(figure("Confusion matrix", table, note))
+    card = figure("Confusion matrix", table, note)
+    return card if len(classes) <= _NARROW else _wide(card)
 
 
 def _cell(count: int, share: float, diagonal: bool) -> str:

@@ -1,5 +1,8 @@
 """The report's section on the inside of the network: gradients, updates, activations."""
 
+import itertools
+from html import escape
+
 import numpy as np
 
 from container.debugging.records import Array
@@ -20,7 +23,7 @@ def section(material: Material) -> str:
             _map(
                 tensors,
                 "Gradient norm by layer",
-                [name for name in tensors.collection("gradients") if name.endswith("weight")],
+                tensors.names(r"^gradient/.*(conv\d|downsample\.0|fc)\.weight"),
                 "l2_norm",
                 "How strongly each layer is told to change. Rows that stay dark do not learn; "
                 "the first layer is at the top, the head at the bottom.",
@@ -37,10 +40,11 @@ def section(material: Material) -> str:
             _activity(tensors),
             _map(
                 tensors,
-                "Spread of normalised activations",
-                tensors.names(r"(bn\d|downsample\.1)_output"),
+                "Spread of activations",
+                tensors.names(r"relu_output_"),
                 "std",
-                "The standard deviation of what each normalisation passes on.",
+                "The standard deviation of what each ReLU passes on. It should neither die away "
+                "nor grow from the top row to the bottom one.",
             ),
         )
     )
@@ -81,7 +85,7 @@ def _map(tensors: Tensors, title: str, names: list[str], measure: str, note: str
     )
     return figure(
         title,
-        heat_map(title, logs, alt, low=low, high=max(high, low + 1))
+        _with_stages(kept, heat_map(title, logs, alt, low=low, high=max(high, low + 1)))
         + _ends(steps)
         + scale(f"10^{low:.0f}", f"10^{max(high, low + 1):.0f}"),
         note,
@@ -109,9 +113,22 @@ def _activity(tensors: Tensors) -> str:
     )
     return figure(
         title,
-        heat_map(title, matrix, alt, low=0, high=1) + _ends(steps) + scale("0 %", "100 % silent"),
+        _with_stages(kept, heat_map(title, matrix, alt, low=0, high=1))
+        + _ends(steps)
+        + scale("0 %", "100 % silent"),
         "Channels that are above zero less than one time in a hundred. A bright row is a layer "
         "that has gone dead.",
+    )
+
+
+def _with_stages(names: list[str], picture: str) -> str:
+    """The map, with the parts of the network beside its rows."""
+    parts = itertools.groupby(_short(name).partition(".")[0].partition("_")[0] for name in names)
+    spans = "".join(
+        f'<span style="flex-grow:{len(list(rows))}">{escape(part)}</span>' for part, rows in parts
+    )
+    return (
+        f'<div class="layers"><div class="stages" aria-hidden="true">{spans}</div>{picture}</div>'
     )
 
 

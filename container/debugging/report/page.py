@@ -29,7 +29,7 @@ def render(material: Material) -> str:
     bodies = [(key, name, make(material), style) for key, name, make, style in _SECTIONS]
     bodies.append(("settings", "Settings", _settings(material), "cards"))
     kept = [body for body in bodies if body[2]]
-    links = "".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, *_ in kept)
+    links = " ".join(f'<a href="#{key}">{escape(name)}</a>' for key, name, *_ in kept)
     sections = "".join(
         f'<section id="{key}" aria-labelledby="{key}-h"><h2 id="{key}-h">{escape(name)}</h2>'
         f'<div class="{style}">{body}</div></section>'
@@ -61,6 +61,7 @@ def _header(material: Material) -> str:
         else ""
     )
     return (
+        '<p class="brand">Kennel</p>'
         f"<h1>{escape(_title(material))}</h1>"
         f'<p class="soft"><span class="pill {colour}">{words}</span> '
         f"{when} · {escape(material.device)}</p>{failure}{_tiles(material)}"

@@ -1,6 +1,7 @@
 """How many processors this process may use, and which accelerators it sees. Stdlib only."""
 
 import os
+import sys
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -10,7 +11,9 @@ DEVICES = Path("/dev")
 def available() -> int:
     """Processors within this process's affinity and its container's quota, at least 1."""
     quotas = [quota for quota in (_quota_v2(), _quota_v1()) if quota]
-    return max(1, min([len(os.sched_getaffinity(0)), *map(round, quotas)]))
+    # macOS has no affinity.
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min([usable, *map(round, quotas)]))
 
 
 def nvidia_devices() -> int:

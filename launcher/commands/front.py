@@ -1,0 +1,48 @@
+"""`launch.py front`: a Lambda with a URL in front of the endpoint."""
+
+import argparse
+
+from container.errors import UserError
+from launcher import front
+from launcher.session import Session
+
+HELP = "put a Lambda with a URL in front of the endpoint"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument("--endpoint", metavar="NAME", help="(the last one)")
+    parser.add_argument(
+        "--provisioned",
+        type=int,
+        default=0,
+        metavar="N",
+        help="instances that are always warm, which cost money all the time (0)",
+    )
+
+
+def run(session: Session, options: argparse.Namespace) -> int:
+    """Role, log, function, alias, URL."""
+    name = options.endpoint or session.last("endpoint")
+    if not name:
+        raise UserError("There is no endpoint yet: run `./launch.py deploy` first.")
+    identity = session.backend.client("sts").get_caller_identity()
+    calls = front.calls(
+        session.settings.project,
+        name,
+        region=session.backend.region,
+        account=identity["Account"],
+        provisioned=options.provisioned,
+    )
+    if options.dry_run:
+        session.show(calls)
+        return 0
+    url = front.make(session, calls)
+    session.console.say(f"{url} answers whoever may call it: requests are signed with AWS's IAM.")
+    session.console.say(
+        f"  curl --aws-sigv4 aws:amz:{session.backend.region}:lambda --user KEY:SECRET "
+        f"--data-binary @IMAGE {url}"
+    )
+    session.console.result({"function": front.function_name(session.settings.project), "url": url})
+    session.console.next(("./launch.py delete", "stop it all"))
+    return 0

@@ -1,0 +1,43 @@
+"""`launch.py report`: the last training's own report."""
+
+import argparse
+import io
+import tarfile
+from pathlib import Path
+
+from container.errors import UserError
+from launcher import training
+from launcher.session import Session
+
+HELP = "fetch the report that training wrote"
+NAME = "report.html"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument("--job", metavar="NAME", help="training job (the last one)")
+    parser.add_argument("--output", default=NAME, metavar="FILE", help=f"({NAME})")
+
+
+def run(session: Session, options: argparse.Namespace) -> int:
+    """Take the report out of the job's output."""
+    name = options.job or session.last("training-job")
+    if not name:
+        raise UserError("There is no job yet: run `./launch.py train --data FOLDER` first.")
+    description = session.sagemaker.describe_training_job(TrainingJobName=name)
+    if description["TrainingJobStatus"] not in training.OVER:
+        raise UserError(f"{name} is still under way; wait with `./launch.py logs --follow`.")
+    place = description["OutputDataConfig"]["S3OutputPath"].rstrip("/")
+    content = session.backend.store.fetch(f"{place}/{name}/output/output.tar.gz")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        try:
+            file = archive.extractfile(NAME)
+        except KeyError:
+            file = None
+        if file is None:
+            raise UserError(f"{name} wrote no report: its output holds no {NAME}.")
+        Path(session.directory, options.output).write_bytes(file.read())
+    session.console.say(f"The report of {name}: {options.output}")
+    session.console.result({"training_job": name, "report": options.output})
+    session.console.next(("./launch.py deploy", "serve this model"))
+    return 0

@@ -1,0 +1,175 @@
+"""A Lambda in front of an endpoint, with a role that may invoke that one endpoint only."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from container.errors import UserError
+from launcher import policies
+from launcher.api import Call
+from launcher.names import tags
+from launcher.refusals import is_missing, is_taken
+from launcher.session import Session
+
+ALIAS = "live"
+RUNTIME = "python3.12"
+SECONDS = 60
+"""As long as an endpoint may take."""
+LOG_DAYS = 30
+READY_SECONDS = 120.0
+_HANDLER = Path(__file__).with_name("front_handler.py")
+
+
+def function_name(project: str) -> str:
+    """Of the function, its role and its policy."""
+    return f"{project}-front"
+
+
+def archive() -> bytes:
+    """The function's code, the same bytes every time."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        entry = zipfile.ZipInfo("front_handler.py", (2026, 1, 1, 0, 0, 0))
+        entry.external_attr = 0o644 << 16
+        file.writestr(entry, _HANDLER.read_text(encoding="utf-8"))
+    return content.getvalue()
+
+
+def calls(
+    project: str, endpoint: str, *, region: str, account: str, provisioned: int
+) -> list[Call]:
+    """Everything that is made, in order."""
+    name = function_name(project)
+    partition = "aws-cn" if region.startswith("cn-") else "aws"
+    role = f"arn:{partition}:iam::{account}:role/{name}"
+    policy = policies.front(partition, region, account, name, endpoint)
+    group = f"/aws/lambda/{name}"
+    flat = {tag["Key"]: tag["Value"] for tag in tags(project)}
+    made = [
+        Call(
+            "iam",
+            "CreateRole",
+            {
+                "RoleName": name,
+                "AssumeRolePolicyDocument": json.dumps(policies.trust("lambda")),
+                "Tags": tags(project),
+            },
+        ),
+        Call(
+            "iam",
+            "PutRolePolicy",
+            {"RoleName": name, "PolicyName": name, "PolicyDocument": json.dumps(policy)},
+        ),
+        Call("logs", "CreateLogGroup", {"logGroupName": group, "tags": flat}),
+        Call("logs", "PutRetentionPolicy", {"logGroupName": group, "retentionInDays": LOG_DAYS}),
+        Call(
+            "lambda",
+            "CreateFunction",
+            {
+                "FunctionName": name,
+                "Runtime": RUNTIME,
+                "Role": role,
+                "Handler": "front_handler.handler",
+                "Code": {"ZipFile": archive()},
+                "Timeout": SECONDS,
+                "Publish": True,
+                "Environment": {"Variables": {"ENDPOINT_NAME": endpoint}},
+                "Tags": flat,
+            },
+        ),
+        Call(
+            "lambda", "CreateAlias", {"FunctionName": name, "Name": ALIAS, "FunctionVersion": "1"}
+        ),
+        Call(
+            "lambda",
+            "CreateFunctionUrlConfig",
+            {"FunctionName": name, "Qualifier": ALIAS, "AuthType": "AWS_IAM"},
+        ),
+    ]
+    if provisioned:
+        concurrency = {
+            "FunctionName": name,
+            "Qualifier": ALIAS,
+            "ProvisionedConcurrentExecutions": provisioned,
+        }
+        made.append(Call("lambda", "PutProvisionedConcurrencyConfig", concurrency))
+    return made
+
+
+def make(session: Session, made: list[Call]) -> str:
+    """Send the requests; what is there already stays. The function's URL."""
+    url = ""
+    for call in made:
+        answer = _send(session, call)
+        if call.operation == "CreateFunction":
+            _wait(session, call.request["FunctionName"])
+        if call.operation == "CreateFunctionUrlConfig":
+            url = str(answer.get("FunctionUrl") or _url(session, call))
+    return url
+
+
+def _send(session: Session, call: Call) -> dict[str, Any]:
+    for _ in session.backend.patience.until(READY_SECONDS, "The Lambda's role"):
+        try:
+            return session.send(call)
+        except ClientError as error:
+            if is_taken(error):
+                return {}
+            # A new role is known everywhere only after some seconds.
+            if "cannot be assumed" not in str(error):
+                raise
+    return {}
+
+
+def _url(session: Session, call: Call) -> str:
+    qualified = {key: call.request[key] for key in ("FunctionName", "Qualifier")}
+    answer = session.backend.client("lambda").get_function_url_config(**qualified)
+    return str(answer["FunctionUrl"])
+
+
+def _wait(session: Session, name: str) -> None:
+    """A function is not ready at once. Raises UserError where it fails."""
+    client = session.backend.client("lambda")
+    for _ in session.backend.patience.until(READY_SECONDS, f"The Lambda {name}"):
+        configuration = client.get_function(FunctionName=name)["Configuration"]
+        state = configuration.get("State", "Active")
+        if state == "Active":
+            return
+        if state == "Failed":
+            raise UserError(f"The Lambda {name} failed: {configuration.get('StateReason')}")
+
+
+def found(session: Session) -> dict[str, Callable[[], object]]:
+    """What there is of the front, each with what removes it; only what carries our tags."""
+    if "lambda" not in session.backend.clients:
+        return {}
+    name = function_name(session.settings.project)
+    wanted = {tag["Key"]: tag["Value"] for tag in tags(session.settings.project)}
+    there: dict[str, Callable[[], object]] = {}
+    function, iam = session.backend.client("lambda"), session.backend.client("iam")
+    logs, group = session.backend.client("logs"), f"/aws/lambda/{name}"
+    if _carries(lambda: function.get_function(FunctionName=name).get("Tags", {}), wanted):
+        there[f"Lambda {name}"] = lambda: function.delete_function(FunctionName=name)
+        there[f"log {group}"] = lambda: logs.delete_log_group(logGroupName=group)
+    if _carries(
+        lambda: {t["Key"]: t["Value"] for t in iam.list_role_tags(RoleName=name)["Tags"]}, wanted
+    ):
+        there[f"policy of the role {name}"] = lambda: iam.delete_role_policy(
+            RoleName=name, PolicyName=name
+        )
+        there[f"role {name}"] = lambda: iam.delete_role(RoleName=name)
+    return there
+
+
+def _carries(read: Callable[[], dict[str, str]], wanted: dict[str, str]) -> bool:
+    try:
+        return wanted.items() <= read().items()
+    except ClientError as error:
+        if is_missing(error):
+            return False
+        raise

@@ -1,0 +1,37 @@
+"""The Lambda's whole code: an image in, the endpoint's answer out. It is zipped as it stands."""
+
+import base64
+import json
+import os
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
+
+_runtime = boto3.client("sagemaker-runtime")
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Answer one request to the function's URL."""
+    body = event.get("body") or ""
+    image = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+    if not image:
+        return _answer(400, {"error": "Send the bytes of an image as the body."})
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    try:
+        answer = _runtime.invoke_endpoint(
+            EndpointName=os.environ["ENDPOINT_NAME"],
+            Body=image,
+            ContentType=headers.get("content-type", "application/x-image"),
+            Accept="application/json; verbose=true",
+        )
+    except ClientError as error:
+        status = error.response.get("OriginalStatusCode", 502)
+        said = error.response.get("OriginalMessage") or "The endpoint does not answer."
+        return _answer(status, {"error": said})
+    return _answer(200, json.loads(answer["Body"].read()))
+
+
+def _answer(status: int, content: Any) -> dict[str, Any]:
+    headers = {"content-type": "application/json"}
+    return {"statusCode": status, "headers": headers, "body": json.dumps(content)}

@@ -1,0 +1,231 @@
+"""The smallest policies: for the person, for the role that SageMaker works as, for the Lambda."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Policy = dict[str, Any]
+
+
+def _policy(*statements: Mapping[str, Any]) -> Policy:
+    return {"Version": "2012-10-17", "Statement": [dict(statement) for statement in statements]}
+
+
+def _allow(actions: Sequence[str], *resources: str, **condition: Any) -> Policy:
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
+    return statement | ({"Condition": condition} if condition else {})
+
+
+def trust(service: str) -> Policy:
+    """Who may work as a role: one service of AWS."""
+    return _policy(
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": f"{service}.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    )
+
+
+def front(partition: str, region: str, account: str, function: str, endpoint: str) -> Policy:
+    """The Lambda: invoke one endpoint, write its own log, nothing else."""
+    return _policy(
+        _allow(
+            ["sagemaker:InvokeEndpoint"],
+            f"arn:{partition}:sagemaker:{region}:{account}:endpoint/{endpoint}",
+        ),
+        _allow(
+            ["logs:CreateLogStream", "logs:PutLogEvents"],
+            f"arn:{partition}:logs:{region}:{account}:log-group:/aws/lambda/{function}:*",
+        ),
+    )
+
+
+def worker(bucket: str, prefix: str, region: str, account: str) -> Policy:
+    """The role that jobs and endpoints work as: its data, its image, its logs."""
+    return _policy(
+        _allow(
+            ["s3:ListBucket"], f"arn:aws:s3:::{bucket}", StringLike={"s3:prefix": f"{prefix}/*"}
+        ),
+        _allow(["s3:GetObject", "s3:PutObject"], f"arn:aws:s3:::{bucket}/{prefix}/*"),
+        _allow(["s3:DeleteObject"], f"arn:aws:s3:::{bucket}/{prefix}/checkpoints/*"),
+        _allow(
+            ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
+            f"arn:aws:ecr:{region}:{account}:repository/kennel",
+        ),
+        _allow(["ecr:GetAuthorizationToken"], "*"),
+        _allow(
+            [
+                "logs:CreateLogGroup",
+                "logs:CreateLogStream",
+                "logs:DescribeLogStreams",
+                "logs:PutLogEvents",
+            ],
+            f"arn:aws:logs:{region}:{account}:log-group:/aws/sagemaker/*",
+        ),
+        _allow(
+            ["cloudwatch:PutMetricData"],
+            "*",
+            StringLike={"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*"]},
+        ),
+    )
+
+
+def person(
+    bucket: str, prefix: str, region: str, account: str, role_arn: str, project: str
+) -> Policy:
+    """The person at the command line: what the project's names begin with, and nothing else."""
+    sagemaker = f"arn:aws:sagemaker:{region}:{account}"
+    kinds = (
+        "training-job",
+        "hyper-parameter-tuning-job",
+        "transform-job",
+        "model",
+        "endpoint-config",
+        "endpoint",
+    )
+    return _policy(
+        _allow(
+            [
+                "sagemaker:AddTags",
+                "sagemaker:CreateEndpoint",
+                "sagemaker:CreateEndpointConfig",
+                "sagemaker:CreateHyperParameterTuningJob",
+                "sagemaker:CreateModel",
+                "sagemaker:CreateTrainingJob",
+                "sagemaker:CreateTransformJob",
+                "sagemaker:DeleteEndpoint",
+                "sagemaker:DeleteEndpointConfig",
+                "sagemaker:DeleteModel",
+                "sagemaker:DescribeEndpoint",
+                "sagemaker:DescribeHyperParameterTuningJob",
+                "sagemaker:DescribeTrainingJob",
+                "sagemaker:DescribeTransformJob",
+                "sagemaker:InvokeEndpoint",
+                "sagemaker:ListTags",
+                "sagemaker:ListTrainingJobsForHyperParameterTuningJob",
+                "sagemaker:StopHyperParameterTuningJob",
+                "sagemaker:StopTrainingJob",
+                "sagemaker:StopTransformJob",
+                "sagemaker:UpdateEndpoint",
+            ],
+            *(f"{sagemaker}:{kind}/{project}*" for kind in kinds),
+        ),
+        _allow(
+            [
+                "sagemaker:ListEndpointConfigs",
+                "sagemaker:ListEndpoints",
+                "sagemaker:ListHyperParameterTuningJobs",
+                "sagemaker:ListModels",
+                "sagemaker:ListTrainingJobs",
+                "sagemaker:ListTransformJobs",
+            ],
+            "*",
+        ),
+        _allow(
+            ["iam:PassRole"],
+            role_arn,
+            StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
+        ),
+        _allow(["s3:CreateBucket", "s3:ListBucket"], f"arn:aws:s3:::{bucket}"),
+        _allow(["s3:GetObject", "s3:PutObject"], f"arn:aws:s3:::{bucket}/{prefix}/*"),
+        _allow(
+            ["logs:DescribeLogStreams", "logs:GetLogEvents"],
+            f"arn:aws:logs:{region}:{account}:log-group:/aws/sagemaker/*",
+        ),
+    )
+
+
+def pushing(region: str, account: str) -> Policy:
+    """What `push` needs besides."""
+    return _policy(
+        _allow(["ecr:GetAuthorizationToken"], "*"),
+        _allow(
+            [
+                "ecr:BatchCheckLayerAvailability",
+                "ecr:BatchGetImage",
+                "ecr:CompleteLayerUpload",
+                "ecr:CreateRepository",
+                "ecr:DescribeImages",
+                "ecr:DescribeRepositories",
+                "ecr:InitiateLayerUpload",
+                "ecr:PutImage",
+                "ecr:PutLifecyclePolicy",
+                "ecr:UploadLayerPart",
+            ],
+            f"arn:aws:ecr:{region}:{account}:repository/kennel",
+        ),
+    )
+
+
+def scaling_and_front(region: str, account: str, project: str) -> Policy:
+    """What `autoscale` and `front` need besides."""
+    name = f"{project}-front"
+    role_arn = f"arn:aws:iam::{account}:role/{name}"
+    function = f"arn:aws:lambda:{region}:{account}:function:{name}"
+    return _policy(
+        _allow(
+            [
+                "application-autoscaling:DeregisterScalableTarget",
+                "application-autoscaling:DescribeScalableTargets",
+                "application-autoscaling:PutScalingPolicy",
+                "application-autoscaling:RegisterScalableTarget",
+                "cloudwatch:DeleteAlarms",
+                "cloudwatch:DescribeAlarms",
+                "cloudwatch:PutMetricAlarm",
+            ],
+            "*",
+        ),
+        _allow(
+            [
+                "iam:CreateRole",
+                "iam:DeleteRole",
+                "iam:DeleteRolePolicy",
+                "iam:GetRole",
+                "iam:ListRoleTags",
+                "iam:PutRolePolicy",
+                "iam:TagRole",
+            ],
+            role_arn,
+        ),
+        _allow(
+            ["iam:PassRole"],
+            role_arn,
+            StringEquals={"iam:PassedToService": "lambda.amazonaws.com"},
+        ),
+        _allow(
+            [
+                "lambda:CreateAlias",
+                "lambda:CreateFunction",
+                "lambda:CreateFunctionUrlConfig",
+                "lambda:DeleteFunction",
+                "lambda:GetFunction",
+                "lambda:GetFunctionUrlConfig",
+                "lambda:PutProvisionedConcurrencyConfig",
+                "lambda:TagResource",
+            ],
+            function,
+            f"{function}:*",
+        ),
+        _allow(
+            [
+                "logs:CreateLogGroup",
+                "logs:DeleteLogGroup",
+                "logs:PutRetentionPolicy",
+                "logs:TagResource",
+            ],
+            f"arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{name}*",
+        ),
+    )
+
+
+def all_of(*, bucket: str, prefix: str, region: str, role: str, project: str) -> dict[str, Policy]:
+    """Every policy with the names of one account put in; `role` is the role's ARN."""
+    parts = role.split(":")
+    account = parts[4] if len(parts) > 4 else "ACCOUNT"
+    return {
+        "you": person(bucket, prefix, region, account, role, project),
+        "you, for push": pushing(region, account),
+        "you, for autoscale and front": scaling_and_front(region, account, project),
+        "the role": worker(bucket, prefix, region, account),
+        "the role's trust": trust("sagemaker"),
+    }

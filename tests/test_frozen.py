@@ -1,0 +1,127 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from opt_ml import ROOT, OptMl, write_images
+from safetensors.torch import save_file
+
+from container import model
+from container.images import Preprocessing
+from container.training.backbone import Backbone
+from container.training.feature_store import FeatureStore
+from container.training.frozen import view_names
+
+PREPROCESSING = Preprocessing.for_image_size(32)
+HEAD = {"weights": "imagenet", "trainable": "head", "epochs": "4", "lr": "0.01"}
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_features_are_those_of_the_torch_network(architecture: str) -> None:
+    torch.manual_seed(0)
+    network = model.build_resnet(architecture, 3).eval()
+    backbone = Backbone(network, architecture, PREPROCESSING, "float32")
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    features = torch.from_numpy(backbone.features(images))
+    with torch.inference_mode():
+        expected = network(model.normalise(torch.from_numpy(images), PREPROCESSING))
+        scores = network.fc(features)
+    assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_views_are_the_image_its_mirror_image_and_crops() -> None:
+    assert view_names(1, flip=True, crop_scale=0.5) == ("plain",)
+    assert view_names(2, flip=True, crop_scale=0.5) == ("plain", "mirrored")
+    crops = view_names(4, flip=False, crop_scale=0.5)
+    assert crops[0] == "plain"
+    assert len(set(crops)) == 4
+    assert "mirrored" not in " ".join(crops)
+
+
+def test_what_is_written_is_read_by_digest_and_view(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "store")
+    rows = {(bytes([n]) * 32, view): np.full(4, n, np.float32) for n in range(3) for view in "ab"}
+    with store.computing():
+        store.write(dict(list(rows.items())[:3]))
+        store.write(dict(list(rows.items())[3:]))
+    (tmp_path / "store/broken.safetensors").write_bytes(b"cut short")
+    found = FeatureStore(tmp_path / "store").read()
+    assert found.keys() == rows.keys()
+    assert all(np.array_equal(found[key], rows[key]) for key in rows)
+
+
+def test_stores_differ_with_whatever_decides_the_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KENNEL_CACHE_DIR", str(tmp_path))
+    one, other = FeatureStore.of({"weights": "a"}), FeatureStore.of({"weights": "b"})
+    assert one.directory != other.directory
+    assert one.directory == FeatureStore.of({"weights": "a"}).directory
+    assert one.directory.is_relative_to(tmp_path)
+
+
+COMPUTE_ONCE = """
+import sys
+from pathlib import Path
+import numpy as np
+from container.training.feature_store import FeatureStore
+
+directory = Path(sys.argv[1])
+store = FeatureStore(directory)
+with store.computing():
+    if not store.read():
+        print("computed")
+        store.write({(b"x" * 32, "plain"): np.zeros(4, np.float32)})
+"""
+
+
+def test_of_many_processes_one_computes_and_the_others_wait(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", COMPUTE_ONCE, str(tmp_path)]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert "".join(outputs).count("computed\n") == 1
+
+
+@pytest.fixture
+def job(opt_ml: OptMl) -> OptMl:
+    """A job with two classes of images and weights for the backbone."""
+    write_images(opt_ml.channel("train"), count=20)
+    torch.manual_seed(0)
+    weights = dict(model.build_resnet("resnet18", 1000).state_dict())
+    save_file(weights, opt_ml.channel("pretrained") / "resnet18.safetensors")
+    return opt_ml
+
+
+def test_a_second_run_finds_every_feature_even_with_another_split(job: OptMl) -> None:
+    assert "Features: 68 computed" in job.train(HEAD).stdout
+    digest = job.facts()["weights_sha256"]
+    assert "Features: 0 computed" in job.train(HEAD | {"batch-size": "8"}).stdout
+    again = job.train(HEAD)
+    assert "Features: 0 computed" in again.stdout
+    assert job.facts()["weights_sha256"] == digest
+    # Another seed splits the images otherwise: only mirror images of new training images lack.
+    other = re.search(r"Features: (\d+) computed", job.train(HEAD | {"seed": "1"}).stdout)
+    assert other
+    assert 0 < int(other[1]) <= 12
+
+
+def test_cached_views_learn_what_the_plain_loop_learns(job: OptMl) -> None:
+    accuracies = []
+    for views in ("2", "0"):
+        assert job.train(HEAD | {"views": views, "crop-scale": "1"}).returncode == 0
+        accuracies.append(job.facts()["metrics"]["validation:accuracy"])
+    assert accuracies == [1.0, 1.0]
+
+
+def test_an_unreadable_image_is_rejected_on_the_way_to_its_features(job: OptMl) -> None:
+    (job.channel("train") / "cat/00.jpg").write_bytes(b"not an image")
+    assert job.train(HEAD).returncode == 0
+    assert job.facts()["data"]["rejected"] == 1
+    assert job.train(HEAD).returncode == 0
+    assert job.facts()["data"]["rejected"] == 1

@@ -1,0 +1,347 @@
+import base64
+import importlib.util
+import io
+import json
+import subprocess
+import zipfile
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from launcher_workspace import REGION, ROLE, Workspace, aws
+
+from container.errors import UserError
+from launcher import api, debugger, endpoint, front, policies, transform
+from launcher.settings import Settings
+
+pytest_plugins = ("launcher_fixtures", "launcher_moto")
+
+ACCOUNT = "123456789012"
+IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/kennel:latest"
+
+
+def allows(policy: dict[str, Any], action: str, resource: str) -> bool:
+    """What IAM decides for a policy of Allow statements, conditions left aside."""
+    return any(
+        any(fnmatchcase(action, pattern) for pattern in statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in statement["Resource"])
+        for statement in policy["Statement"]
+    )
+
+
+def arn(kind: str) -> str:
+    return f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}"
+
+
+def test_the_lambda_may_invoke_one_endpoint_and_write_its_own_log_only() -> None:
+    policy = policies.front("aws", REGION, ACCOUNT, "kennel-front", "kennel")
+    group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda"
+    assert allows(policy, "sagemaker:InvokeEndpoint", arn("endpoint/kennel"))
+    assert allows(policy, "logs:PutLogEvents", f"{group}/kennel-front:log-stream:x")
+    for action, resource in [
+        ("sagemaker:InvokeEndpoint", arn("endpoint/kennel2")),
+        ("sagemaker:InvokeEndpoint", arn("endpoint/other")),
+        ("sagemaker:DeleteEndpoint", arn("endpoint/kennel")),
+        ("sagemaker:CreateTrainingJob", arn("training-job/x")),
+        ("logs:PutLogEvents", f"{group}/another:log-stream:x"),
+        ("logs:CreateLogGroup", f"{group}/kennel-front:x"),
+        ("s3:GetObject", "arn:aws:s3:::bucket/key"),
+        ("iam:PassRole", ROLE),
+    ]:
+        assert not allows(policy, action, resource), (action, resource)
+
+
+def test_the_role_reads_and_writes_its_own_place_only() -> None:
+    policy = policies.worker("photos", "kennel", REGION, ACCOUNT)
+    assert allows(policy, "s3:PutObject", "arn:aws:s3:::photos/kennel/training/x/model.tar.gz")
+    assert not allows(policy, "s3:GetObject", "arn:aws:s3:::photos/other/x")
+    assert not allows(policy, "s3:DeleteObject", "arn:aws:s3:::photos/kennel/data/x")
+    assert not allows(policy, "sagemaker:CreateTrainingJob", arn("training-job/kennel-x"))
+    assert not allows(policy, "iam:PassRole", ROLE)
+
+
+def test_the_person_may_touch_what_is_named_for_the_project_only() -> None:
+    policy = policies.person("photos", "kennel", REGION, ACCOUNT, ROLE, "kennel")
+    assert allows(policy, "sagemaker:CreateTrainingJob", arn("training-job/kennel-train-1"))
+    assert allows(policy, "sagemaker:InvokeEndpoint", arn("endpoint/kennel"))
+    assert allows(policy, "iam:PassRole", ROLE)
+    assert not allows(policy, "sagemaker:DeleteEndpoint", arn("endpoint/production"))
+    assert not allows(policy, "iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/admin")
+    assert not allows(policy, "iam:CreateRole", ROLE)
+    assert not allows(policy, "s3:DeleteObject", "arn:aws:s3:::photos/kennel/data/x")
+
+
+def every_action(policy: dict[str, Any]) -> set[str]:
+    return {action for statement in policy["Statement"] for action in statement["Action"]}
+
+
+def test_every_action_is_an_operation_that_there_is() -> None:
+    actions = {
+        action
+        for policy in (
+            policies.person("b", "p", REGION, ACCOUNT, ROLE, "kennel"),
+            policies.scaling_and_front(REGION, ACCOUNT, "kennel"),
+            policies.pushing(REGION, ACCOUNT),
+        )
+        for action in every_action(policy)
+    }
+    for action in actions:
+        service, _, operation = action.partition(":")
+        if service == "sagemaker":
+            service = "sagemaker-runtime" if operation == "InvokeEndpoint" else "sagemaker"
+            assert operation in api.service_model(service).operation_names
+        assert "*" not in action
+
+
+def deployed(cloud: Workspace) -> None:
+    answer = cloud.run("deploy", "--model", "s3://photos/model.tar.gz")
+    assert answer.code == 0, answer.stderr
+
+
+def test_autoscale_registers_and_delete_forgets(cloud: Workspace) -> None:
+    assert "There is no endpoint yet" in cloud.run("autoscale").stderr
+    deployed(cloud)
+    answer = cloud.run("autoscale", "--json")
+    assert answer.code == 0, answer.stderr
+    client = aws("application-autoscaling")
+    (target,) = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+    assert target["ResourceId"] == "endpoint/kennel/variant/AllTraffic"
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 3)
+    (policy,) = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    tracking = policy["TargetTrackingScalingPolicyConfiguration"]
+    assert tracking["TargetValue"] == 10
+    assert (tracking["ScaleOutCooldown"], tracking["ScaleInCooldown"]) == (30, 120)
+    assert "--min must be from 1 to --max" in cloud.run("autoscale", "--min", "4").stderr
+    assert cloud.run("delete", "--yes").code == 0
+    left = client.describe_scalable_targets(ServiceNamespace="sagemaker")
+    assert left["ScalableTargets"] == []
+
+
+def test_front_makes_a_lambda_and_delete_removes_it(cloud: Workspace) -> None:
+    deployed(cloud)
+    made = cloud.run("front", "--json")
+    assert made.code == 0, made.stderr
+    assert made.json["url"].startswith("https://")
+    function = aws("lambda").get_function(FunctionName="kennel-front")["Configuration"]
+    assert function["Environment"]["Variables"] == {"ENDPOINT_NAME": "kennel"}
+    assert function["Role"] == f"arn:aws:iam::{ACCOUNT}:role/kennel-front"
+    url = aws("lambda").get_function_url_config(FunctionName="kennel-front", Qualifier="live")
+    assert url["AuthType"] == "AWS_IAM"
+    iam = aws("iam")
+    found = iam.get_role_policy(RoleName="kennel-front", PolicyName="kennel-front")
+    assert found["PolicyDocument"] == policies.front(
+        "aws", REGION, ACCOUNT, "kennel-front", "kennel"
+    )
+    again = cloud.run("front", "--json")
+    assert again.json["url"] == made.json["url"]
+
+    assert cloud.run("delete", "--yes").code == 0
+    assert aws("lambda").list_functions()["Functions"] == []
+    assert iam.list_roles()["Roles"] == []
+    assert aws("logs").describe_log_groups()["logGroups"] == []
+
+
+def test_provisioned_concurrency_is_one_request_more() -> None:
+    calls = front.calls("kennel", "kennel", region=REGION, account=ACCOUNT, provisioned=2)
+    for call in calls:
+        api.check(call)
+    assert calls[-1].request["ProvisionedConcurrentExecutions"] == 2
+
+
+@pytest.fixture
+def handler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The function's code as it is zipped."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    with zipfile.ZipFile(io.BytesIO(front.archive())) as archive:
+        (name,) = archive.namelist()
+        archive.extractall(tmp_path)
+    found = importlib.util.spec_from_file_location("front_handler", tmp_path / name)
+    assert found
+    assert found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+class Runtime:
+    """Answers as the endpoint does."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], bytes]) -> None:
+        self.answer = answer
+
+    def invoke_endpoint(self, **request: Any) -> dict[str, Any]:
+        return {"Body": io.BytesIO(self.answer(request))}
+
+
+def test_the_lambda_passes_the_image_on(
+    handler: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENDPOINT_NAME", "kennel")
+    seen: list[dict[str, Any]] = []
+
+    def answer(request: dict[str, Any]) -> bytes:
+        seen.append(request)
+        return b'[{"label": "dog", "probability": 1.0}]'
+
+    monkeypatch.setattr(handler, "_runtime", Runtime(answer))
+    event = {
+        "body": base64.b64encode(b"\xff\xd8").decode(),
+        "isBase64Encoded": True,
+        "headers": {"Content-Type": "image/jpeg"},
+    }
+    answered = handler.handler(event, None)
+    assert answered["statusCode"] == 200
+    assert json.loads(answered["body"])[0]["label"] == "dog"
+    assert seen[0]["Body"] == b"\xff\xd8"
+    assert seen[0]["ContentType"] == "image/jpeg"
+    assert handler.handler({"body": ""}, None)["statusCode"] == 400
+
+    def refuse(request: dict[str, Any]) -> bytes:
+        error: Any = {"Error": {"Code": "ModelError"}, "OriginalStatusCode": 415}
+        raise ClientError(error | {"OriginalMessage": "no image"}, "InvokeEndpoint")
+
+    monkeypatch.setattr(handler, "_runtime", Runtime(refuse))
+    refused = handler.handler(event, None)
+    assert refused["statusCode"] == 415
+    assert "no image" in refused["body"]
+
+
+def test_the_archive_is_the_same_every_time() -> None:
+    assert front.archive() == front.archive()
+
+
+def train_request(cloud: Workspace, *arguments: str) -> dict[str, Any]:
+    answer = cloud.run("train", "--data", cloud.data, "--dry-run", *arguments)
+    assert answer.code == 0, answer.stderr
+    request: dict[str, Any] = answer.json["requests"][0]["request"]
+    return request
+
+
+def test_spot_training_has_checkpoints_and_patience(cloud: Workspace) -> None:
+    request = train_request(cloud, "--spot", "--max-run", "600")
+    assert request["EnableManagedSpotTraining"] is True
+    assert request["StoppingCondition"] == {
+        "MaxRuntimeInSeconds": 600,
+        "MaxWaitTimeInSeconds": 1200,
+    }
+    place = request["CheckpointConfig"]["S3Uri"]
+    assert place.endswith(f"/kennel/checkpoints/{request['TrainingJobName']}")
+
+
+def test_warm_pools_and_their_limit(cloud: Workspace) -> None:
+    request = train_request(cloud, "--keep-alive", "600")
+    assert request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    refused = cloud.run("train", "--data", cloud.data, "--keep-alive", "99999", "--dry-run")
+    assert "KeepAlivePeriodInSeconds must be at most 21600" in refused.stderr
+
+
+def test_several_machines_are_refused_with_a_way_out(cloud: Workspace) -> None:
+    refused = cloud.run("train", "--data", cloud.data, "--instances", "2")
+    assert "training runs on one machine; take a larger --instance-type" in refused.stderr
+
+
+def test_the_debugger_of_aws_as_the_earlier_project_had_it(cloud: Workspace) -> None:
+    request = train_request(cloud, "--aws-debugger")
+    rules = [rule["RuleConfigurationName"] for rule in request["DebugRuleConfigurations"]]
+    assert rules == [
+        "LossNotDecreasing",
+        "VanishingGradient",
+        "Overfit",
+        "Overtraining",
+        "PoorWeightInitialization",
+    ]
+    assert request["ProfilerConfig"]["ProfilingIntervalInMilliseconds"] == 500
+    profiler = [rule["RuleConfigurationName"] for rule in request["ProfilerRuleConfigurations"]]
+    assert profiler == ["LowGPUUtilization", "ProfilerReport"]
+    image = f"929884845733.dkr.ecr.{REGION}.amazonaws.com/sagemaker-debugger-rules:latest"
+    assert debugger.rule_image(REGION) == image
+    assert debugger.rule_image("cn-north-1").endswith(".cn/sagemaker-debugger-rules:latest")
+    with pytest.raises(UserError, match="is not offered in this machine"):
+        debugger.rule_image("this machine")
+
+
+def test_a_transform_is_created_with_a_model(cloud: Workspace, tmp_path: Path) -> None:
+    given = ("transform", cloud.data / "test", "--model", "s3://photos/model.tar.gz")
+    model, job = (call["request"] for call in cloud.run(*given, "--dry-run").json["requests"])
+    assert job["ModelName"] == model["ModelName"]
+    assert job["TransformInput"]["SplitType"] == "None"
+    assert job["TransformOutput"]["Accept"] == "application/json; verbose=true"
+    gpu = transform.request(
+        Settings(endpoint_instance_type="ml.g5.xlarge"), "n", model="m", address="a", output="o"
+    )
+    assert gpu["TransformResources"]["TransformAmiVersion"] == transform.GPU_AMI
+
+
+@pytest.mark.parametrize(
+    ("image", "answers", "found"),
+    [
+        ("a/1.jpg", ["a/1.jpg.out", "b/1.jpg.out"], "a/1.jpg.out"),
+        ("a/1.jpg", ["test/a/1.jpg.out", "test/b/1.jpg.out"], "test/a/1.jpg.out"),
+        ("a/1.jpg", ["1.jpg.out"], "1.jpg.out"),
+        ("a/1.jpg", ["2.jpg.out"], None),
+        ("a/1.jpg", ["x/1.jpg.out", "y/1.jpg.out"], None),
+    ],
+)
+def test_answers_are_found_whichever_folders_are_kept(
+    image: str, answers: list[str], found: str | None
+) -> None:
+    assert transform.answer_for(image, answers) == found
+
+
+def test_doctor_finds_what_is_missing_and_what_to_do(cloud: Workspace) -> None:
+    answer = cloud.run("doctor")
+    assert answer.code == 1
+    assert "FAULT  role: There is no role" in answer.stdout
+    assert "FAULT  image:" in answer.stdout
+    assert "run `./launch.py push`" in answer.stdout
+    iam = aws("iam")
+    iam.create_role(
+        RoleName="kennel", AssumeRolePolicyDocument=json.dumps(policies.trust("lambda"))
+    )
+    assert "does not let SageMaker work as it" in cloud.run("doctor").stdout
+    iam.delete_role(RoleName="kennel")
+    trust = json.dumps(policies.trust("sagemaker"))
+    iam.create_role(RoleName="kennel", AssumeRolePolicyDocument=trust)
+    findings = {entry["what"]: entry for entry in cloud.run("doctor", "--json").json["findings"]}
+    assert findings["role"]["well"]
+    assert findings["credentials"]["says"].startswith(f"account {ACCOUNT}")
+    shown = cloud.run("doctor", "--policies").json
+    assert set(shown) >= {"you", "the role", "the role's trust"}
+
+
+def test_doctor_on_this_machine(workspace: Workspace) -> None:
+    answer = workspace.run("doctor")
+    assert answer.code == 0, answer.stdout
+    assert "well   packages" in answer.stdout
+
+
+def test_what_this_machine_has_not_is_refused_with_the_way_out(workspace: Workspace) -> None:
+    workspace.run("deploy", "--model", "file:///no/model.tar.gz")
+    refused = workspace.run("autoscale")
+    assert "There is no application-autoscaling on this machine" in refused.stderr
+    assert "There is no sts on this machine" in workspace.run("front").stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_a_script_that_the_shell_reads(workspace: Workspace, shell: str) -> None:
+    script = workspace.run("completion", shell).stdout
+    assert "--recipe" in script
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    if shell == "bash":
+        asked = f"{script}\nCOMP_WORDS=(launch.py dep); COMP_CWORD=1; _kennel_launch\n"
+        done = subprocess.run(
+            ["bash", "-c", asked + 'echo "${COMPREPLY[@]}"'],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == ["deploy"]
+    assert "completion takes one of bash, zsh" in workspace.run("completion").stderr
+
+
+def test_a_gpu_endpoint_asks_for_its_driver() -> None:
+    assert endpoint.instance_variant("m", "ml.g5.xlarge", 1)["InferenceAmiVersion"]
