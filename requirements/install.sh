@@ -2,9 +2,9 @@
 # Set up a virtual environment with every locked package: install.sh DIRECTORY
 # Needs a Python from 3.10 on, and nothing else. PYTHON names the interpreter to use.
 set -euo pipefail
+environment=${1:?usage: install.sh DIRECTORY}
+[[ $environment == /* ]] || environment=$PWD/$environment
 cd "$(dirname "$0")"
-environment=$(realpath -m "${1:?usage: install.sh DIRECTORY}" --relative-to=..)
-environment=../$environment
 
 say() { echo "kennel: $*" >&2; }
 
@@ -27,7 +27,7 @@ install() { "$environment/bin/uv" pip "$@" --quiet --require-hashes --python "$e
 if ! command -v cc > /dev/null && ! command -v gcc > /dev/null; then
     say "no C compiler here; using the one in the package ziglang"
     install install -r compiler.txt
-    export CC="$PWD/$environment/bin/python -m ziglang cc"
+    export CC="$environment/bin/python -m ziglang cc"
 fi
 everything=(-r uv.txt -r image.txt -r debugging.txt -r host.txt)
 if ! install install "${everything[@]}"; then
