@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help venv demo test check docs fix image test-image lock clean
+.PHONY: help venv demo test check docs fix image test-image bench lock clean
 
 help: ## print what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -39,7 +39,10 @@ image: venv ## build the image as kennel:latest; BASE_IMAGE and PRETRAINED choos
 	./build_and_push.sh --local
 
 test-image: venv ## build the image with a Docker engine, train and serve in it
-	pytest -m container tests/test_image.py
+	pytest -m container tests
+
+bench: venv ## measure against the usual ways, side by side, and print one table
+	python -m benchmarks
 
 lock: ## pin the newest versions that fit together, with their hashes
 	requirements/lock.sh

@@ -169,6 +169,9 @@ class Hyperparameters:
     debug: str = _declare("off", Choice(("off", "losses", "standard", "full")), "smdebug collections to save when SageMaker sends no debugger configuration")
     rules: str = _declare("default", Text("default, all, off, or names such as Overfit:patience=2,DeadRelu"), "rules that look at the saved tensors while training runs")
     on_rule: str = _declare("warn", Choice(("warn", "stop")), "what a rule that fires does; stop ends training and saves the model")
+    profile: bool = _declare(True, Flag(), "sample processors, memory, disk, network and GPUs twice a second")
+    profile_steps: str = _declare("off", Text("off, or a first and last step such as 10-14"), "training steps whose every operator is timed")
+    tensorboard: bool = _declare(False, Flag(), "write event files for TensorBoard to output/tensorboard")
 # fmt: on
 
 

@@ -41,7 +41,7 @@ class Account:
     def session(self) -> boto3.Session:
         """boto3's session for the region and profile. Raises UserError."""
         session = boto3.Session(
-            region_name=self.settings.region, profile_name=self.settings.profile
+            region_name=self.settings.region, profile_name=self.settings.aws_profile
         )
         if not session.region_name:
             raise UserError("There is no AWS region: give --region, or set AWS_REGION.")

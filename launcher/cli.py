@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -11,7 +11,7 @@ from typing import NoReturn
 from botocore.exceptions import BotoCoreError, ClientError
 
 from container.errors import UserError
-from launcher import backends, refusals, settings
+from launcher import backends, completion, refusals, settings
 from launcher.commands import (
     autoscale,
     delete,
@@ -61,7 +61,7 @@ first steps:
   ./launch.py train --data FOLDER    a folder of images per class; runs on this machine
   ./launch.py deploy
   ./launch.py predict IMAGE"""
-REMEMBERED = ("on", "project", "data", "image", "role", "bucket", "prefix", "region", "profile")
+REMEMBERED = ("on", "project", "data", "image", "role", "bucket", "prefix", "region", "aws_profile")
 INTERRUPTED = 130
 
 
@@ -76,6 +76,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:
+        if argv[:1] == [completion.NAME]:
+            return _complete(argv[1:])
         options = _read(argv)
         return _run(options, Path.cwd())
     except UserError as error:
@@ -111,6 +113,15 @@ def parser() -> Parser:
     return top
 
 
+def _complete(argv: Sequence[str]) -> int:
+    """Print the script for a shell."""
+    shell = argv[0] if len(argv) == 1 else ""
+    if shell not in completion.SHELLS:
+        raise UserError(f"completion takes one of {', '.join(completion.SHELLS)}.")
+    print(completion.script(shell, _commands(parser())), end="")
+    return 0
+
+
 def _read(argv: Sequence[str]) -> argparse.Namespace:
     top = parser()
     if not argv:
@@ -128,11 +139,16 @@ def _read(argv: Sequence[str]) -> argparse.Namespace:
 
 def _flags(top: Parser, command: str) -> list[str]:
     """The long options of a command, without their hyphens."""
-    choices = next(
+    flags = [text for action in _commands(top)[command]._actions for text in action.option_strings]
+    return sorted(flag.lstrip("-") for flag in flags if flag.startswith("--"))
+
+
+def _commands(top: Parser) -> Mapping[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    choices: Mapping[str, argparse.ArgumentParser] = next(
         action.choices for action in top._actions if isinstance(action, argparse._SubParsersAction)
     )
-    flags = [text for action in choices[command]._actions for text in action.option_strings]
-    return sorted(flag.lstrip("-") for flag in flags if flag.startswith("--"))
+    return choices
 
 
 def _run(options: argparse.Namespace, directory: Path) -> int:

@@ -1,6 +1,6 @@
 """Model, endpoint configuration and endpoint: the requests, and waiting until one takes calls."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -18,6 +18,7 @@ GPU_AMI = "al2023-ami-sagemaker-inference-gpu-4-1"
 """The image's CUDA 13 needs driver 580; endpoints start with driver 470 unless they are told."""
 START_SECONDS = 600
 READY_SECONDS = 1800.0
+CANARY_PERCENT, CANARY_SECONDS = 10, 300
 LAST_LINES = 12
 
 
@@ -51,16 +52,48 @@ def instance_variant(model: str, instance_type: str, count: int) -> dict[str, An
     return variant | ({"InferenceAmiVersion": GPU_AMI} if is_gpu(instance_type) else {})
 
 
-def config_request(settings: Settings, name: str, variant: Mapping[str, Any]) -> dict[str, Any]:
-    """`CreateEndpointConfig`."""
+def serverless_variant(model: str, memory: int, concurrency: int) -> dict[str, Any]:
+    """A variant that costs money only while it answers."""
     return {
+        "VariantName": VARIANT,
+        "ModelName": model,
+        "ServerlessConfig": {"MemorySizeInMB": memory, "MaxConcurrency": concurrency},
+    }
+
+
+def config_request(
+    settings: Settings, name: str, variant: Mapping[str, Any], answers: str | None = None
+) -> dict[str, Any]:
+    """`CreateEndpointConfig`; asynchronous where answers go to an address."""
+    request = {
         "EndpointConfigName": name,
         "ProductionVariants": [dict(variant)],
         "Tags": tags(settings.project),
     }
+    if answers:
+        places = {"S3OutputPath": answers, "S3FailurePath": f"{answers}-failures"}
+        request["AsyncInferenceConfig"] = {"OutputConfig": places}
+    return request
 
 
-def endpoint_call(session: Session, name: str, config: str) -> Call:
+def rollback(alarms: Sequence[str]) -> dict[str, Any]:
+    """`UpdateEndpoint`'s members: a few requests first, and back when an alarm goes off."""
+    canary = {
+        "Type": "CANARY",
+        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": CANARY_PERCENT},
+        "WaitIntervalInSeconds": CANARY_SECONDS,
+    }
+    return {
+        "DeploymentConfig": {
+            "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": canary},
+            "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]},
+        }
+    }
+
+
+def endpoint_call(
+    session: Session, name: str, config: str, alarms: Sequence[str] = ()
+) -> Call:
     """Create the endpoint, or update the one that is there, which serves on meanwhile.
 
     Raises:
@@ -79,7 +112,8 @@ def endpoint_call(session: Session, name: str, config: str) -> Call:
             f"The endpoint {name} is {found['EndpointStatus']}; wait until it is InService, or "
             "remove it with `./launch.py delete`, then deploy again."
         )
-    return Call("sagemaker", "UpdateEndpoint", {"EndpointName": name, "EndpointConfigName": config})
+    request = {"EndpointName": name, "EndpointConfigName": config}
+    return Call("sagemaker", "UpdateEndpoint", request | (rollback(alarms) if alarms else {}))
 
 
 def status(session: Session, name: str) -> dict[str, Any] | None:

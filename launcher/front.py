@@ -3,7 +3,7 @@
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +102,18 @@ def calls(
 
 
 def make(session: Session, made: list[Call]) -> str:
-    """Send the requests; what is there already stays. The function's URL."""
-    url = ""
+    """Send the requests; what is there already stays. The function's URL.
+
+    Raises:
+        UserError: there is a front for another endpoint, or it does not come up.
+    """
     for call in made:
-        answer = _send(session, call)
+        if call.operation == "CreateFunctionUrlConfig" and _url(session, call):
+            continue
+        _send(session, call)
         if call.operation == "CreateFunction":
-            _wait(session, call.request["FunctionName"])
-        if call.operation == "CreateFunctionUrlConfig":
-            url = str(answer.get("FunctionUrl") or _url(session, call))
-    return url
+            _wait(session, call.request)
+    return next(_url(session, call) for call in made if call.operation == "CreateFunctionUrlConfig")
 
 
 def _send(session: Session, call: Call) -> dict[str, Any]:
@@ -127,16 +130,28 @@ def _send(session: Session, call: Call) -> dict[str, Any]:
 
 
 def _url(session: Session, call: Call) -> str:
+    """The function's URL, or nothing where it has none."""
     qualified = {key: call.request[key] for key in ("FunctionName", "Qualifier")}
-    answer = session.backend.client("lambda").get_function_url_config(**qualified)
+    try:
+        answer = session.backend.client("lambda").get_function_url_config(**qualified)
+    except ClientError as error:
+        if is_missing(error):
+            return ""
+        raise
     return str(answer["FunctionUrl"])
 
 
-def _wait(session: Session, name: str) -> None:
-    """A function is not ready at once. Raises UserError where it fails."""
-    client = session.backend.client("lambda")
+def _wait(session: Session, request: Mapping[str, Any]) -> None:
+    """A function is not ready at once. Raises UserError where it fails, or is another one."""
+    client, name = session.backend.client("lambda"), request["FunctionName"]
     for _ in session.backend.patience.until(READY_SECONDS, f"The Lambda {name}"):
         configuration = client.get_function(FunctionName=name)["Configuration"]
+        if configuration["Environment"] != request["Environment"]:
+            other = configuration["Environment"]["Variables"].get("ENDPOINT_NAME")
+            raise UserError(
+                f"The Lambda {name} stands before the endpoint {other}; delete it first, or take "
+                "another --project."
+            )
         state = configuration.get("State", "Active")
         if state == "Active":
             return

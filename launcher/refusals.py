@@ -28,6 +28,7 @@ _THROTTLED = (
     "TooManyRequestsException",
     "RequestLimitExceeded",
 )
+_TAKEN = ("ResourceInUse", "ResourceConflictException", "EntityAlreadyExists")
 _MISSING = ("Could not find", "not found", "does not exist")
 
 
@@ -39,13 +40,13 @@ def sentence(error: BotoCoreError | ClientError) -> str:
         return "There is no AWS region: give --region, or set AWS_REGION."
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return (
-            "There are no AWS credentials: run `aws configure` or `aws sso login`, give --profile, "
-            "or work on this machine with --on process."
+            "There are no AWS credentials: run `aws configure` or `aws sso login`, give "
+            "--aws-profile, or work on this machine with --on process."
         )
     if isinstance(error, UnauthorizedSSOTokenError | TokenRetrievalError):
         return "The AWS log-in has expired: run `aws sso login` and repeat the command."
     if isinstance(error, ProfileNotFound | EndpointConnectionError):
-        return f"{error} Check --profile, --region and the network."
+        return f"{error} Check --aws-profile, --region and the network."
     return f"{type(error).__name__}: {error}"
 
 
@@ -61,7 +62,7 @@ def is_missing(error: ClientError) -> bool:
 
 def is_taken(error: ClientError) -> bool:
     """Whether AWS says that there is such a thing already."""
-    return _code(error) == "ResourceInUse" or "already exist" in _message(error)
+    return _code(error) in _TAKEN or "already exist" in _message(error)
 
 
 def container_message(error: ClientError) -> str:

@@ -46,7 +46,7 @@ class Settings:
     bucket: str | None = _setting(None, None, "S3 bucket for data and results")
     prefix: str = _setting("kennel", None, "where in the bucket")
     region: str | None = _setting(None, None, "AWS region", variable="AWS_REGION")
-    profile: str | None = _setting(None, None, "AWS profile", variable="AWS_PROFILE")
+    aws_profile: str | None = _setting(None, None, "AWS profile", variable="AWS_PROFILE")
     instance_type: str = _setting("ml.g4dn.xlarge", None, "machine for training on SageMaker")
     endpoint_instance_type: str = _setting("ml.m5.large", None, "machine for serving on SageMaker")
     volume_gb: int = _setting(50, Integer(1, 16_384), "disk of a training machine on SageMaker")

@@ -21,17 +21,20 @@ fi
 say "setting up with $("$python" --version); the first time this downloads about 3 GB"
 "$python" -m venv --clear "$environment"
 "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r uv.txt
-install() { "$environment/bin/uv" pip "$@" --quiet --require-hashes --python "$environment/bin/python"; }
+install() {
+    "$environment/bin/uv" pip install --quiet --require-hashes --build-constraints build.txt \
+        --python "$environment/bin/python" "$@"
+}
 
 # Two packages compile a little C; where there is no compiler, one comes as a package.
 if ! command -v cc > /dev/null && ! command -v gcc > /dev/null; then
     say "no C compiler here; using the one in the package ziglang"
-    install install -r compiler.txt
+    install -r compiler.txt
     export CC="$environment/bin/python -m ziglang cc"
 fi
 everything=(-r uv.txt -r image.txt -r debugging.txt -r host.txt)
-if ! install install "${everything[@]}"; then
+if ! install "${everything[@]}"; then
     say "trying again without smdebug, which needs Python's C headers: training will have no hooks"
-    install install -r uv.txt -r image.txt -r host.txt
+    install -r uv.txt -r image.txt -r host.txt
 fi
 say "done"

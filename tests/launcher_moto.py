@@ -5,6 +5,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
+from botocore.config import Config
 from launcher_workspace import REGION, ROLE, Workspace
 from moto.server import ThreadedMotoServer
 
@@ -37,6 +38,9 @@ def cloud(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(backends, "SAGEMAKER_SECONDS", 0.05)
+    # What moto does not know it answers with an error of the server, which is not worth repeating.
+    once = Config(retries={"total_max_attempts": 1})
+    monkeypatch.setattr("launcher.aws.RETRIES", once)
     yield workspace
     reset(moto_address)
     for name in given:

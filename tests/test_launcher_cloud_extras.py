@@ -138,6 +138,8 @@ def test_front_makes_a_lambda_and_delete_removes_it(cloud: Workspace) -> None:
     )
     again = cloud.run("front", "--json")
     assert again.json["url"] == made.json["url"]
+    other = cloud.run("front", "--endpoint", "kennel-other")
+    assert "stands before the endpoint kennel; delete it first" in other.stderr
 
     assert cloud.run("delete", "--yes").code == 0
     assert aws("lambda").list_functions()["Functions"] == []

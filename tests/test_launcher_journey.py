@@ -45,3 +45,22 @@ def test_a_failed_training_ends_with_the_reason_and_what_to_try(workspace: Works
     assert answer.code == 1
     assert "failed: AlgorithmError: " in answer.stderr
     assert "`./launch.py logs` shows what it printed." in answer.stderr
+
+
+def test_the_report_is_fetched_from_the_jobs_output(trained: Workspace) -> None:
+    answer = trained.run("report", "--output", "own.html")
+    assert answer.code == 0, answer.stderr
+    assert "<html" in (trained.path / "own.html").read_text()
+    assert "There is no job yet" in trained.run("report", "--project", "x", "--on", "docker").stderr
+
+
+def test_run_is_every_step_in_order(workspace: Workspace) -> None:
+    shown = workspace.run("run", "--data", workspace.data, "--jobs", "2", "--dry-run").stdout
+    for step in ("tune --jobs 2", "train --best", "report", "deploy", "predict", "transform"):
+        assert f"./launch.py {step}" in shown
+    answer = workspace.run("run", "--data", workspace.data, "--set", *TINY, "--delete")
+    assert answer.code == 0, answer.stderr
+    assert "── 6. ./launch.py delete --yes" in answer.stdout
+    assert "Accuracy " in answer.stdout
+    assert (workspace.path / "report.html").is_file()
+    assert workspace.client.list_endpoints()["Endpoints"] == []

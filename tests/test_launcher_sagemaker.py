@@ -146,7 +146,7 @@ def test_an_address_in_s3_is_used_as_it_is(cloud: Workspace) -> None:
             ["--instance-type", "ml.g5.xlrge"],
             "cannot be 'ml.g5.xlrge'; did you mean 'ml.g5.xlarge'",
         ),
-        (["--profile", "nobody"], "The config profile (nobody) could not be found"),
+        (["--aws-profile", "nobody"], "The config profile (nobody) could not be found"),
     ],
 )
 def test_what_sagemaker_would_refuse_is_refused_before_anything_is_uploaded(

@@ -214,6 +214,8 @@ class SmdebugHook(Hook):
 
     def register(self, network: nn.Module, criterion: nn.Module) -> None:
         """Watch a network and its loss."""
+        if not any(isinstance(module, nn.ReLU) for module in network.modules()):
+            self.collections = tuple(n for n in self.collections if not n.startswith("relu"))
         self._hook.register_module(network)
         self._hook.register_loss(criterion)
 

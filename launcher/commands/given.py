@@ -53,9 +53,13 @@ def set_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def hyperparameter_flags(parser: argparse.ArgumentParser) -> None:
-    """Every hyperparameter as a flag of its own."""
+    """Every hyperparameter as a flag of its own, unless another option has its name."""
+    taken = {f"--{declared.flag}" for declared in settings.declarations()}
+    taken |= {text for action in parser._actions for text in action.option_strings}
     group = parser.add_argument_group("hyperparameters, each also by --set")
     for declared in declarations():
+        if f"--{declared.name}" in taken:
+            continue
         spellings = dict.fromkeys((f"--{declared.name}", f"--{declared.name.replace('-', '_')}"))
         group.add_argument(
             *spellings,

@@ -52,5 +52,8 @@ def run(session: Session, options: argparse.Namespace) -> int:
     ]
     session.console.table(["image", "label", "sure", "or"], rows)
     session.console.result({"endpoint": name, "predictions": answers})
-    session.console.next(("./launch.py delete", "stop the endpoint"))
+    session.console.next(
+        ("./launch.py transform FOLDER", "label a whole folder"),
+        ("./launch.py delete", "stop the endpoint"),
+    )
     return 0

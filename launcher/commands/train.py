@@ -16,7 +16,6 @@ HELP = "train a model on a folder of images"
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     set_flags(parser)
-    hyperparameter_flags(parser)
     parser.add_argument(
         "--best", action="store_true", help="with the hyperparameters of the last tuning's winner"
     )
@@ -41,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-wait", action="store_true", help="return when the job has started, and let it go on"
     )
+    hyperparameter_flags(parser)
 
 
 def run(session: Session, options: argparse.Namespace) -> int:

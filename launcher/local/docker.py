@@ -22,6 +22,8 @@ PORT = 8080
 SHARED_MEMORY = "1g"
 """Docker's own 64 MB are too few for PyTorch's workers."""
 SERVER_GRACE_SECONDS = 30
+CACHE_VOLUME, CACHE = "kennel-features", "/opt/kennel/cache"
+"""Features of frozen backbones, which all trainings on one engine share."""
 _COLLECTED = ("model", "output", "checkpoints")
 
 
@@ -44,7 +46,8 @@ class DockerEngine:
         self, image: str, base: Path, environment: Mapping[str, str], log: Path
     ) -> "DockerRun":
         """Start the image's `train` in a container that has a copy of `base` as /opt/ml."""
-        identifier = _create(image, "train", environment, base)
+        given = {"KENNEL_CACHE_DIR": CACHE, **environment}
+        identifier = _create(image, "train", given, base, "--volume", f"{CACHE_VOLUME}:{CACHE}")
         with log.open("ab") as file:
             child = subprocess.Popen(
                 [_client(), "start", "--attach", identifier],

@@ -147,4 +147,9 @@ def _depth(name: str) -> tuple[float, ...]:
 
 
 def _short(name: str) -> str:
-    return name.rpartition("/")[2].removeprefix("ResNet_").removesuffix(".weight")
+    return (
+        name.rpartition("/")[2]
+        .removeprefix("ResNet_")
+        .removeprefix("Head_")
+        .removesuffix(".weight")
+    )

@@ -171,6 +171,8 @@ class _Axis:
         if high - low < 1e-12:
             low, high = low - max(0.5, abs(low) * 0.05), high + max(0.5, abs(high) * 0.05)
         step = _nice((high - low) / 5)
+        if whole and all(value == int(value) for value in values):
+            step = max(step, 1.0)
         if not whole:
             low, high = math.floor(low / step) * step, math.ceil(high / step) * step
         first = math.ceil(low / step - 1e-9)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from container.debugging.tensors import Tensors
 from container.errors import UserError
@@ -22,22 +22,28 @@ class MissingError(Exception):
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One rule with its parameters. Its name is the class's, which is AWS's."""
+class Declared:
+    """A rule's name, which is AWS's and the class's, and what it says to people."""
 
     illness: ClassVar[str]
     """What is wrong when it fires, in one sentence."""
     advice: ClassVar[str]
     """What to try, in plain words."""
-    collections: ClassVar[tuple[str, ...]]
-    """The smdebug collections that it needs; `a|b` means either. `debug=standard` saves all."""
-    by_default: ClassVar[bool] = True
-    """Whether it runs without being named; some need a threshold that only the user knows."""
 
     @property
     def name(self) -> str:
         """AWS's name."""
         return type(self).__name__
+
+
+@dataclass(frozen=True)
+class Rule(Declared):
+    """A rule on tensors, with its parameters."""
+
+    collections: ClassVar[tuple[str, ...]]
+    """The smdebug collections that it needs; `a|b` means either. `debug=standard` saves all."""
+    by_default: ClassVar[bool] = True
+    """Whether it runs without being named; some need a threshold that only the user knows."""
 
     def check(self, tensors: Tensors) -> Finding | None:
         """The first sign of the illness. Raises MissingError."""
@@ -60,7 +66,22 @@ def parameter(default: Any, meaning: str) -> Any:
     return field(default=default, metadata={"meaning": meaning})
 
 
-def with_parameters(kind: type[Rule], given: Mapping[str, str]) -> Rule:
+Kind = TypeVar("Kind", bound=Declared)
+Subject = TypeVar("Subject", contravariant=True)
+
+
+class Checks(Protocol[Subject]):
+    """A rule on tensors, or on a profile."""
+
+    @property
+    def name(self) -> str:
+        """AWS's name."""
+
+    def check(self, subject: Subject, /) -> Finding | None:
+        """The first sign of the illness. Raises MissingError."""
+
+
+def with_parameters(kind: type[Kind], given: Mapping[str, str]) -> Kind:
     """A rule with some of its parameters set from text.
 
     Raises:
@@ -76,10 +97,10 @@ def with_parameters(kind: type[Rule], given: Mapping[str, str]) -> Rule:
     return kind(**values)
 
 
-def evaluate(rule: Rule, tensors: Tensors) -> Result:
+def evaluate(rule: Checks[Subject], subject: Subject) -> Result:
     """Run one rule; what goes wrong in it is its result too."""
     try:
-        finding = rule.check(tensors)
+        finding = rule.check(subject)
     except MissingError as error:
         return Result(rule.name, "Error", None, {"reason": str(error)})
     except Exception as error:  # one rule's fault is not another's

@@ -1,0 +1,74 @@
+"""Every operator of a few steps, timed by torch's own profiler: a table and a trace."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from container.atomic import write_atomically
+from container.debugging.profiler.profile import OPERATORS_FILE
+from container.errors import UserError
+
+TRACE_FILE = "trace.json.gz"
+_KEPT = 40
+
+
+def parse_steps(text: str) -> tuple[int, int] | None:
+    """The hyperparameter `profile-steps`. Raises UserError."""
+    if text == "off":
+        return None
+    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    if not match or int(match[1]) > int(match[2]) or int(match[2]) - int(match[1]) >= 100:
+        raise UserError(
+            f"profile-steps must be off, or a first and last step at most 100 apart such as "
+            f"10-14, got {text!r}."
+        )
+    return int(match[1]), int(match[2])
+
+
+class OperatorProfiler:
+    """Starts before the first step of the range and ends after the last."""
+
+    def __init__(self, steps: tuple[int, int] | None, directory: Path) -> None:
+        self._steps = steps
+        self._directory = directory
+        self._profiler: Any = None
+
+    def before_step(self, step: int) -> None:
+        """Called before each training step; the first is step 0."""
+        if self._steps and step == self._steps[0]:
+            activities = [torch.profiler.ProfilerActivity.CPU]
+            if torch.cuda.is_available():
+                activities.append(torch.profiler.ProfilerActivity.CUDA)
+            self._profiler = torch.profiler.profile(activities=activities)
+            self._profiler.start()
+        elif self._steps and step == self._steps[1] + 1:
+            self.close()
+
+    def close(self) -> None:
+        """Write what was measured, if anything was."""
+        profiler, self._profiler = self._profiler, None
+        if profiler is None:
+            return
+        profiler.stop()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        profiler.export_chrome_trace(str(self._directory / TRACE_FILE))
+        on_gpu = torch.cuda.is_available()
+        rows = [
+            {
+                "operator": event.key,
+                "calls": event.count,
+                "milliseconds": (event.device_time_total if on_gpu else event.cpu_time_total) / 1e3,
+                "own_milliseconds": (
+                    event.self_device_time_total if on_gpu else event.self_cpu_time_total
+                )
+                / 1e3,
+            }
+            for event in profiler.key_averages()
+            # The profiler's own marks around steps and optimizers are no operators.
+            if event.key.startswith("aten::")
+        ]
+        rows.sort(key=lambda row: -row["milliseconds"])
+        write_atomically(self._directory / OPERATORS_FILE, json.dumps(rows[:_KEPT]).encode())

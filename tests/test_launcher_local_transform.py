@@ -1,0 +1,83 @@
+import csv
+import io
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import serving_artifacts
+from launcher_workspace import Workspace
+from PIL import Image
+
+from launcher.store import FileStore
+from launcher.transform import Row, accuracy, as_csv, joined
+
+pytest_plugins = ("launcher_fixtures",)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("transformed")
+    serving_artifacts.write(directory / "model", classes=("class 0", "class 1", "class 2"))
+    with tarfile.open(directory / "model.tar.gz", "w:gz", compresslevel=1) as file:
+        for path in (directory / "model").iterdir():
+            file.add(path, arcname=path.name)
+    return directory / "model.tar.gz"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Six images in folders that name classes, and one that is none."""
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        path = tmp_path / f"photos/class {number % 3}/{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    (tmp_path / "photos/class 0/broken.jpg").write_bytes(b"no image")
+    return tmp_path / "photos"
+
+
+def test_answers_are_joined_to_the_images_names(
+    workspace: Workspace, model: Path, folder: Path
+) -> None:
+    answer = workspace.run("transform", folder, "--model", model, "--json")
+    assert answer.code == 0, answer.stderr
+    found = answer.json
+    assert found["images"] == 7
+    assert found["without_answer"] == ["class 0/broken.jpg"]
+    with (workspace.path / "transform.csv").open() as file:
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 7
+    assert rows["class 1/1.jpg"]["truth"] == "class 1"
+    assert 0 < float(rows["class 1/1.jpg"]["probability"]) <= 1
+    right = [row["label"] == row["truth"] for row in rows.values()]
+    assert found["accuracy"] == pytest.approx(sum(right) / 7)
+    # The server was the job's own, and is gone with it.
+    assert workspace.client.list_endpoints()["Endpoints"] == []
+    assert "transform" in workspace.run("status").stdout
+
+
+def test_a_transform_that_cannot_be_done_says_why(
+    workspace: Workspace, model: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "is empty" in workspace.run("transform", empty, "--model", model).stderr
+    (empty / "notes.txt").write_text("no image")
+    assert "There are no images in" in workspace.run("transform", empty, "--model", model).stderr
+    shutil.move(empty / "notes.txt", empty / "all.jpg")
+    refused = workspace.run("transform", empty, "--model", model)
+    assert refused.code == 1
+    assert "the model refused every image" in refused.stderr
+
+
+def test_folders_that_name_no_class_are_not_judged(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    (output / "a").mkdir(parents=True)
+    (output / "a/1.jpg.out").write_text('[{"label": "cat", "probability": 0.9}]')
+    rows = joined(FileStore(tmp_path), "file:///unused", output.as_uri(), ["a/1.jpg"])
+    assert rows == [Row("a/1.jpg", "cat", 0.9, "")]
+    assert accuracy(rows) is None
+    assert list(csv.reader(io.StringIO(as_csv(rows))))[1] == ["a/1.jpg", "cat", "0.900000", ""]
