@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from container.images import Pixels
+
 WIDTH, HEIGHT = 500, 375
 
 
@@ -19,7 +21,7 @@ def write_photographs(directory: Path, *, classes: int, images: int) -> Path:
     return directory
 
 
-def _photograph(label: int, generator: np.random.Generator) -> np.ndarray:
+def _photograph(label: int, generator: np.random.Generator) -> Pixels:
     """Smooth noise at several scales, with stripes whose width and slope are the class's own."""
     canvas = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     for side in (4, 16, 64):

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,9 +23,14 @@ def as_markdown(title: str, rows: Sequence[Row]) -> str:
     """A table with a heading."""
     lines = [f"**{title}**", "", "| | measured | ratio |", "| --- | --- | --- |"]
     for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2g} ×" if row.ratio < 10 else f"{row.ratio:.0f} ×"
-        lines.append(f"| {row.what} | {row.figure} | {ratio} |")
+        lines.append(f"| {row.what} | {row.figure} | {_times(row.ratio)} |")
     return "\n".join(lines)
+
+
+def _times(ratio: float | None) -> str:
+    if ratio is None:
+        return ""
+    return f"{ratio:.1f} x" if ratio < 10 else f"{ratio:.0f} x"
 
 
 def describe_machine() -> str:
@@ -32,10 +38,10 @@ def describe_machine() -> str:
     processor = platform.processor() or "unknown processor"
     information = Path("/proc/cpuinfo")
     if information.exists():
-        names = [line.split(":")[1].strip() for line in information.read_text().splitlines() if line.startswith("model name")]
-        flags = information.read_text()
-        known = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
-        processor = f"{names[0] if names else processor} ({', '.join(known) or 'no AVX-512'})"
+        text = information.read_text()
+        named = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
+        flags = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in text]
+        processor = f"{named[1] if named else processor} ({', '.join(flags) or 'no AVX-512'})"
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "openvino"))
     return f"{os.cpu_count()} cores, {processor}; Python {platform.python_version()}, {packages}."
 

@@ -60,9 +60,15 @@ EPILOG = """\
 first steps:
   ./launch.py train --data FOLDER    a folder of images per class; runs on this machine
   ./launch.py deploy
-  ./launch.py predict IMAGE"""
+  ./launch.py predict IMAGE
+
+in your shell: source <(./launch.py completion bash)    or zsh"""
 REMEMBERED = ("on", "project", "data", "image", "role", "bucket", "prefix", "region", "aws_profile")
 INTERRUPTED = 130
+GOES_ON = (
+    "What was started goes on: `./launch.py status` shows it, `./launch.py logs --follow` watches "
+    "it, `./launch.py delete` stops it."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,11 +91,7 @@ def main(argv: Sequence[str]) -> int:
     except (ClientError, BotoCoreError) as error:
         print(f"error: {refusals.sentence(error)}", file=sys.stderr)
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted. What was started goes on: `./launch.py status` shows it, "
-            "`./launch.py logs --follow` watches it, `./launch.py delete` stops it.",
-            file=sys.stderr,
-        )
+        print(f"\nInterrupted. {GOES_ON}", file=sys.stderr)
         return INTERRUPTED
     return 1
 
@@ -100,7 +102,9 @@ def parser() -> Parser:
         prog="launch.py",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=16
+        ),
         allow_abbrev=False,
     )
     commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
@@ -164,7 +168,12 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
         directory=directory,
         choices={} if options.dry_run else kept,
     )
-    code: int = COMMANDS[options.command].run(session, options)
+    try:
+        code: int = COMMANDS[options.command].run(session, options)
+    except (ClientError, BotoCoreError) as error:
+        if not session.sent:
+            raise
+        raise UserError(f"{refusals.sentence(error)} {GOES_ON}") from None
     session.keep_choices()
     return code
 

@@ -61,19 +61,13 @@ def serverless_variant(model: str, memory: int, concurrency: int) -> dict[str, A
     }
 
 
-def config_request(
-    settings: Settings, name: str, variant: Mapping[str, Any], answers: str | None = None
-) -> dict[str, Any]:
-    """`CreateEndpointConfig`; asynchronous where answers go to an address."""
-    request = {
+def config_request(settings: Settings, name: str, variant: Mapping[str, Any]) -> dict[str, Any]:
+    """`CreateEndpointConfig`."""
+    return {
         "EndpointConfigName": name,
         "ProductionVariants": [dict(variant)],
         "Tags": tags(settings.project),
     }
-    if answers:
-        places = {"S3OutputPath": answers, "S3FailurePath": f"{answers}-failures"}
-        request["AsyncInferenceConfig"] = {"OutputConfig": places}
-    return request
 
 
 def rollback(alarms: Sequence[str]) -> dict[str, Any]:
@@ -91,9 +85,7 @@ def rollback(alarms: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def endpoint_call(
-    session: Session, name: str, config: str, alarms: Sequence[str] = ()
-) -> Call:
+def endpoint_call(session: Session, name: str, config: str, alarms: Sequence[str] = ()) -> Call:
     """Create the endpoint, or update the one that is there, which serves on meanwhile.
 
     Raises:

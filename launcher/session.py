@@ -28,6 +28,8 @@ class Session:
     directory: Path
     choices: Mapping[str, Any] = field(default_factory=dict)
     """Settings given as flags, which later commands are to use too."""
+    sent: list[str] = field(default_factory=list)
+    """The requests that have changed something."""
 
     @property
     def sagemaker(self) -> Any:
@@ -46,6 +48,7 @@ class Session:
             if is_taken(error) and any(is_unique(str(value)) for value in call.request.values()):
                 return {}
             raise
+        self.sent.append(call.operation)
         self.keep_choices()
         return answer
 

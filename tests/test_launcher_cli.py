@@ -127,4 +127,4 @@ def test_the_door_teaches_and_refuses(tmp_path: Path) -> None:
     assert refused.stderr.startswith("error: ")
     assert door("train", "--help").returncode == 0
     status = door("status", "--json")
-    assert json.loads(status.stdout) == {"on": "process", "entries": []}
+    assert json.loads(status.stdout) == {"front": [], "on": "process", "entries": []}

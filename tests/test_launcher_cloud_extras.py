@@ -138,6 +138,7 @@ def test_front_makes_a_lambda_and_delete_removes_it(cloud: Workspace) -> None:
     )
     again = cloud.run("front", "--json")
     assert again.json["url"] == made.json["url"]
+    assert "There is the Lambda kennel-front." in cloud.run("status").stdout
     other = cloud.run("front", "--endpoint", "kennel-other")
     assert "stands before the endpoint kennel; delete it first" in other.stderr
 
@@ -347,3 +348,38 @@ def test_completion_is_a_script_that_the_shell_reads(workspace: Workspace, shell
 
 def test_a_gpu_endpoint_asks_for_its_driver() -> None:
     assert endpoint.instance_variant("m", "ml.g5.xlarge", 1)["InferenceAmiVersion"]
+
+
+def variant(cloud: Workspace, *arguments: str) -> dict[str, Any]:
+    answer = cloud.run("deploy", "--model", "s3://photos/model.tar.gz", "--dry-run", *arguments)
+    assert answer.code == 0, answer.stderr
+    found: dict[str, Any] = answer.json["requests"][1]["request"]["ProductionVariants"][0]
+    return found
+
+
+def test_a_serverless_endpoint_has_memory_and_no_machine(cloud: Workspace) -> None:
+    found = variant(cloud, "--serverless")
+    assert found["ServerlessConfig"] == {"MemorySizeInMB": 4096, "MaxConcurrency": 5}
+    assert "InstanceType" not in found
+    given = ("deploy", "--model", "s3://photos/model.tar.gz", "--serverless", "1500")
+    assert "serverless memory is one of 1024" in cloud.run(*given).stderr
+    assert aws("sagemaker").list_models()["Models"] == []
+
+
+def test_an_update_goes_back_when_an_alarm_goes_off(cloud: Workspace) -> None:
+    deployed(cloud)
+    given = ("deploy", "--model", "s3://photos/model.tar.gz", "--dry-run")
+    answer = cloud.run(*given, "--rollback-alarm", "errors")
+    update = answer.json["requests"][2]
+    assert update["operation"] == "UpdateEndpoint"
+    deployment = update["request"]["DeploymentConfig"]
+    assert deployment["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "errors"}]}
+    routing = deployment["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert routing["Type"] == "CANARY"
+
+
+def test_a_machine_that_there_is_not_is_refused_before_anything_is_made(cloud: Workspace) -> None:
+    given = ("deploy", "--model", "s3://photos/model.tar.gz")
+    refused = cloud.run(*given, "--endpoint-instance-type", "ml.m5.lage")
+    assert "did you mean 'ml.m5.large'" in refused.stderr
+    assert aws("sagemaker").list_models()["Models"] == []

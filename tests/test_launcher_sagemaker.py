@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError, UnauthorizedSSOTokenError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    UnauthorizedSSOTokenError,
+)
 from launcher_workspace import REGION, ROLE, TINY, Workspace, aws
 
 from container.errors import UserError
@@ -302,3 +307,18 @@ def test_limits_that_join_several_members(call: Call, sentence: str) -> None:
 
 def test_the_script_that_pushes_is_there() -> None:
     assert image.SCRIPT.is_file()
+
+
+def test_a_connection_that_is_lost_leaves_the_job_and_says_so(
+    cloud: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(session: Session, name: str) -> dict[str, Any]:
+        raise EndpointConnectionError(endpoint_url="https://api.sagemaker")
+
+    monkeypatch.setattr("launcher.training.watch", lost)
+    answer = cloud.run("train", "--data", cloud.data, "--set", *TINY)
+    assert answer.code == 1
+    assert "Could not connect to the endpoint URL" in answer.stderr
+    assert "What was started goes on: `./launch.py status` shows it" in answer.stderr
+    assert len(aws("sagemaker").list_training_jobs()["TrainingJobSummaries"]) == 1
+    assert "There is no job yet" not in cloud.run("logs").stderr

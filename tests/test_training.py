@@ -1,12 +1,16 @@
 """The real `./train` as a process, on `/opt/ml` trees."""
 
+import contextlib
 import csv
+import fcntl
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -216,49 +220,70 @@ def interrupt(opt_ml: OptMl, number: signal.Signals, *, expected: int) -> None:
     assert "epoch 3/3" not in rest
 
 
+def write_program(opt_ml: OptMl, text: str) -> None:
+    """A script of the user's own, where SageMaker's SDK puts it."""
+    for folder in ("code", "model"):
+        (opt_ml.base / folder).mkdir()
+    (opt_ml.base / "code/mine.py").write_text(text)
+
+
 def test_script_mode_runs_the_users_own_program(opt_ml: OptMl) -> None:
     write_images(opt_ml.channel("train"))
-    code = opt_ml.base / "code"
-    code.mkdir()
-    (code / "mine.py").write_text(
+    write_program(
+        opt_ml,
         "import os, pathlib, sys\n"
-        "pathlib.Path(os.environ['SM_MODEL_DIR'], 'seen').write_text(' '.join(sys.argv[1:]))\n"
+        "seen = [os.environ['SM_CHANNEL_TRAIN'], *sys.argv[1:]]\n"
+        "pathlib.Path(os.environ['SM_MODEL_DIR'], 'seen').write_text(' '.join(seen))\n",
     )
-    (opt_ml.base / "model").mkdir()
     opt_ml.write_config("hyperparameters.json", {"sagemaker_program": "mine.py", "depth": "3"})
-    opt_ml.write_config("inputdataconfig.json", {"train": {}})
-    opt_ml.write_config(
-        "resourceconfig.json",
-        {"current_host": "algo-1", "hosts": ["algo-1"], "instance_groups": []},
-    )
     process = opt_ml.start()
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, output + errors
-    assert (opt_ml.base / "model/seen").read_text() == "--depth 3"
+    assert (opt_ml.base / "model/seen").read_text() == f"{opt_ml.channel('train')} --depth 3"
+
+
+def test_the_users_own_program_is_told_to_stop(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"))
+    write_program(
+        opt_ml,
+        "import pathlib, signal, sys, time\n"
+        "def stop(*_):\n"
+        "    pathlib.Path(sys.argv[2]).write_text('stopped')\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "print('started', flush=True)\n"
+        "time.sleep(100)\n",
+    )
+    note = opt_ml.base / "model/note"
+    opt_ml.write_config("hyperparameters.json", {"sagemaker_program": "mine.py", "note": str(note)})
+    process = opt_ml.start()
+    assert process.stdout
+    for line in process.stdout:
+        if line == "started\n":
+            process.send_signal(signal.SIGTERM)
+            break
+    process.communicate(timeout=60)
+    assert note.read_text() == "stopped"
 
 
 def test_a_terminal_gets_a_progress_bar(opt_ml: OptMl) -> None:
     write_images(opt_ml.channel("train"), count=20)
     leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(
-        [
-            sys.executable,
-            ROOT / "train",
-            "--weights",
-            "none",
-            "--image-size",
-            "32",
-            "--epochs",
-            "1",
-        ],
+        [sys.executable, ROOT / "train", "--weights", "none", "--image-size", "32", "--views", "0"],
         env=opt_ml.environment(TERM="xterm"),
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=follower,
     )
-    process.communicate(timeout=120)
     os.close(follower)
-    shown = os.read(leader, 100_000).decode()
+    chunks: list[bytes] = []
+    with contextlib.suppress(OSError):  # a terminal whose last writer is gone ends with an error
+        while chunk := os.read(leader, 4096):
+            chunks.append(chunk)
     os.close(leader)
+    process.wait(timeout=60)
+    shown = b"".join(chunks).decode()
     assert process.returncode == 0
     assert re.search(r"Decoding train images: +\d+%", shown)
 

@@ -2,11 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from container.debugging import rules, watch
-from container.debugging.rules.rule import Rule, evaluate
+from container.debugging.profiler.profile import STEPS_FILE, read
+from container.debugging.profiler.rules import look
+from container.debugging.rules.rule import Result, Rule, evaluate
 from container.debugging.rules.selection import from_text
 from container.debugging.tensors import Tensors
 from container.errors import UserError
@@ -21,22 +23,35 @@ def main(argv: Sequence[str]) -> int:
         if options.command == "watch":
             watch.run(options.path, options.results, from_text(options.rules), stop=options.stop)
             return NONE_FIRED
+        if options.command == "sample":
+            from container.debugging.profiler import sampler
+
+            sampler.run(options.path, options.node)
+            return NONE_FIRED
         return _check(options.path, options.rule, options.param)
+    except ImportError as error:
+        print(f"The machine is not sampled: {error}.", flush=True)
+        return WRONG_USE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USE
 
 
 def _check(path: Path, names: Sequence[str], settings: Sequence[str]) -> int:
+    if (path / "system").is_dir() or (path / STEPS_FILE).exists():
+        return _printed(look(read(path)))
     chosen = _chosen(names, settings)
     if not any(path.glob("index/*/*.json")):
         raise UserError(f"{path} is not a directory of smdebug's: it has no index.")
     tensors = Tensors(path)
     for damaged in tensors.damaged:
         print(f"left out {damaged}", file=sys.stderr)
+    return _printed(evaluate(rule, tensors) for rule in chosen)
+
+
+def _printed(results: Iterable[Result]) -> int:
     fired = False
-    for rule in chosen:
-        result = evaluate(rule, tensors)
+    for result in results:
         fired = fired or result.status == "IssuesFound"
         print(watch.as_json(result))
     return FIRED if fired else NONE_FIRED
@@ -82,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     live.add_argument("results", type=Path)
     live.add_argument("--rules", required=True)
     live.add_argument("--stop", action="store_true")
+    sample = commands.add_parser("sample", help="the same, for the machine's metrics")
+    sample.add_argument("path", type=Path)
+    sample.add_argument("--node", default="algo-1")
     return parser
 
 

@@ -3,7 +3,10 @@
 Training tells it what it does. Nothing in here may take training down.
 """
 
+import json
+import os
 import platform
+import shutil
 import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +19,12 @@ from torch import Tensor, nn
 
 from container.debugging import report
 from container.debugging.clock import Clock
+from container.debugging.companion import Companion
 from container.debugging.hook import Hook, create_hook
+from container.debugging.logbook import Logbook
+from container.debugging.profiler.operators import OperatorProfiler, parse_steps
+from container.debugging.profiler.profile import read, write_steps
+from container.debugging.profiler.rules import look
 from container.debugging.report.material import (
     Answers,
     Material,
@@ -31,6 +39,7 @@ from container.debugging.watch import Watch
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters, as_strings
 from container.job import Job
+from container.metrics import Metric
 from container.progress import say
 from container.training.stopping import Stopped
 
@@ -41,12 +50,25 @@ class Observer:
     def __init__(self, job: Job, options: Hyperparameters) -> None:
         """Raises UserError where `rules` names one that there is not."""
         select(options.rules, (), pretrained=False)
+        steps = parse_steps(options.profile_steps)
         self.job = job
         self.options = options
         self.hook = Hook()
         self.clock = Clock(torch.cuda.synchronize if torch.cuda.is_available() else None)
         self.results: list[Result] = []
         self._started = time.time()
+        self._profile_dir = job.output_dir / "profiler"
+        # What an earlier run of the job left would be read as this one's.
+        shutil.rmtree(self._profile_dir, ignore_errors=True)
+        self._sampler = (
+            Companion("sample", str(self._profile_dir), f"--node={_node(job)}")
+            if options.profile
+            else None
+        )
+        self._logbook = Logbook(
+            job.output_dir / "tensorboard" if options.tensorboard else None, as_strings(options)
+        )
+        self._operators = OperatorProfiler(steps, self._profile_dir)
         self._classes: Sequence[str] = ()
         self._splits: Mapping[str, Split] = {}
         self._digest = ""
@@ -84,6 +106,7 @@ class Observer:
     def training(self) -> None:
         """The steps from here on are training steps."""
         self.hook.training()
+        self._operators.before_step(self.clock.count)
         self.clock.begin()
 
     def evaluation(self) -> None:
@@ -96,16 +119,25 @@ class Observer:
         """A training step is done, with this learning rate."""
         self._rates.append(rate)
         self.clock.end_step()
+        self._operators.before_step(self.clock.count)
 
     def answered(self, logits: Tensor) -> None:
         """The network's scores for the next images of the split that is evaluated."""
         self._answers.append(logits.detach().float().cpu())
+
+    def measured(self, values: Mapping[Metric, float]) -> None:
+        """The metrics of an epoch, or of the test."""
+        numbers = {metric.name: value for metric, value in values.items()}
+        if self._rates:
+            numbers["learning-rate"] = self._rates[-1]
+        self._logbook.add(numbers, self.clock.count)
 
     def finish(self) -> None:
         """The network is trained: complete the hook's files, and say what the rules found."""
         if self._finished:
             return
         self._finished = True
+        self._operators.close()
         self.hook.close()
         if self._watch:
             self.results = self._watch.close()
@@ -115,14 +147,26 @@ class Observer:
     def report(self, outcome: str, failure: str = "") -> None:
         """Write the report of what there is."""
         self.finish()
+        if self._sampler:
+            self._sampler.close(5, "Sampling the machine")
         try:
+            write_steps(
+                self.clock,
+                self._profile_dir,
+                started=self._started,
+                # Features are computed once; there are no images to prepare for each step.
+                workers=(os.cpu_count() or 1) if self.options.trainable == "all" else 0,
+                cores=os.cpu_count() or 1,
+            )
             page = report.write(self._material(outcome, failure), self.job.output_data_dir)
             say(f"Report: {page}")
         except Exception as error:  # the training is done, whatever becomes of its report
             say(f"The report could not be written ({type(error).__name__}: {error}).")
+        self._logbook.close(self.job.output_data_dir, outcome)
 
     def _material(self, outcome: str, failure: str) -> Material:
         data = self.job.output_data_dir
+        profile = read(self._profile_dir)
         return Material(
             outcome=outcome,
             failure=failure,
@@ -149,7 +193,8 @@ class Observer:
             tensors_missing=self.hook.failure or "",
             results=self.results,
             answers=self._last_answers(),
-            clock=self.clock,
+            profile=profile,
+            profile_results=look(profile),
         )
 
     def _last_answers(self) -> Answers | None:
@@ -162,6 +207,15 @@ class Observer:
             if split is not None and len(split.labels) == len(scores):
                 return Answers(name, split.labels, scores, split.images, split.paths)
         return None
+
+
+def _node(job: Job) -> str:
+    """This machine's name among the job's, such as algo-1."""
+    try:
+        content = json.loads((job.config_dir / "resourceconfig.json").read_text(encoding="utf-8"))
+        return str(content["current_host"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "algo-1"
 
 
 @contextmanager

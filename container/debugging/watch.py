@@ -9,7 +9,6 @@ import math
 import os
 import select as waiting
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from container.atomic import write_atomically
+from container.debugging.companion import Companion
 from container.debugging.rules.rule import Result, Rule, evaluate
 from container.debugging.rules.selection import as_text
 from container.debugging.tensors import Tensors
@@ -35,33 +35,17 @@ class Watch:
     def __init__(self, tensors: Path, results: Path, rules: Sequence[Rule], *, stop: bool) -> None:
         self.results = results
         results.unlink(missing_ok=True)
-        root = str(Path(__file__).parents[2])
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "container.debugging",
-                "watch",
-                str(tensors),
-                str(results),
-                f"--rules={as_text(rules)}",
-                *(["--stop"] if stop else []),
-            ],
-            stdin=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        self._companion = Companion(
+            "watch",
+            str(tensors),
+            str(results),
+            f"--rules={as_text(rules)}",
+            *(["--stop"] if stop else []),
         )
 
     def close(self) -> list[Result]:
         """Have the rules look at the finished tensors, and return what they found."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        try:
-            self._process.wait(LAST_LOOK_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            say("The rules did not finish their last look at the tensors.")
+        self._companion.close(LAST_LOOK_SECONDS, "The rules' last look at the tensors")
         return read_results(self.results)
 
 

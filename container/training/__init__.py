@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
         given = flags.read(argv)
         job = Job.from_environment()
         if script_mode.is_requested(job):
-            return script_mode.run()
+            return script_mode.run(job)
         options = parse(job.read_hyperparameters(), given)
         # Imported late: torch takes seconds, and `--help` and misspelt options none.
         from container.training.run import train

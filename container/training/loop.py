@@ -109,6 +109,7 @@ class Training:
                 metrics.VALIDATION_ACCURACY: score.accuracy,
             }
             history.add(values, epoch=epoch + 1)
+            self.observer.measured(values)
             position = Position(epoch + 1, history=history.entries)
             self.observer.clock.begin()
             checkpoints.write(self.network, self.optimizer, position)

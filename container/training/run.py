@@ -92,6 +92,7 @@ def _train(
             values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ACCURACY: score.accuracy}
             say(metrics.line(values))
             history.add(values)
+            observer.measured(values)
     except Stopped:
         save()
         raise

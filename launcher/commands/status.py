@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterable
 
-from launcher import inventory
+from launcher import front, inventory
 from launcher.inventory import Entry
 from launcher.session import Session
 
@@ -39,8 +39,12 @@ def run(session: Session, options: argparse.Namespace) -> int:
     cost = "costs money" if session.backend.paid else "runs"
     for entry in busy:
         console.say(f"The {entry.kind.title} {entry.name} {cost} ({entry.status}).")
+    fronts = list(front.found(session))
+    for name in fronts:
+        console.say(f"There is the {name}.")
     console.result(
         {
+            "front": fronts,
             "on": session.settings.on,
             "entries": [
                 {"what": entry.kind.title, "name": entry.name, "status": entry.status}
@@ -48,7 +52,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
             ],
         }
     )
-    if busy:
+    if busy or fronts:
         console.next(("./launch.py delete", "stop and remove all of it"))
     elif not entries:
         console.next(("./launch.py train --data FOLDER", "train a model"))

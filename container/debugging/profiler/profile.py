@@ -1,4 +1,4 @@
-"""What was measured of a training's speed, read back: the machine's samples and the steps' phases."""
+"""What was measured of a training's speed, read back: samples of the machine, phases of steps."""
 
 import json
 from collections import defaultdict

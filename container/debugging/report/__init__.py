@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from container.atomic import write_atomically
+from container.debugging.profiler.utilisation import OverallSystemUsage
 from container.debugging.report.material import Material
 from container.debugging.report.mistakes import calibration, confused_pairs
 from container.debugging.report.page import render
@@ -44,8 +45,14 @@ def as_data(material: Material) -> dict[str, Any]:
         "rules": [json.loads(as_json(result)) for result in material.results],
         "tensors_missing": material.tensors_missing,
     }
-    if material.clock:
-        data["seconds"] = material.clock.totals()
+    profile = material.profile
+    if profile.totals:
+        data["seconds"] = profile.totals
+    if profile.values:
+        data["machine"] = OverallSystemUsage().summary(profile)
+    if profile.operators:
+        data["operators"] = profile.operators
+    data["profile_rules"] = [json.loads(as_json(result)) for result in material.profile_results]
     if material.answers and len(material.answers.truth):
         matrix = material.answers.matrix(len(material.classes))
         data["answers"] = {

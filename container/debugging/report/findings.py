@@ -1,5 +1,6 @@
 """The report's section on the rules: what fired, why, what to try, and what could not look."""
 
+from collections.abc import Sequence
 from html import escape
 
 from container.debugging import rules
@@ -31,11 +32,17 @@ def section(material: Material) -> str:
     )
     fired = [result for result in material.results if result.status == "IssuesFound"]
     cards = "".join(_card(result, material.tensors) for result in fired)
-    rows = "".join(_row(result) for result in material.results)
+    rows = table(material.results, "All rules that looked")
+    return f'{missing}{cards}<div class="card">{rows}</div>'
+
+
+def table(results: Sequence[Result], caption: str) -> str:
+    """A row for each rule."""
+    rows = "".join(_row(result) for result in results)
     return (
-        f'{missing}{cards}<div class="card scroll"><table class="rules"><caption>All rules that looked</caption>'
+        f'<table class="rules"><caption>{escape(caption)}</caption>'
         '<thead><tr><th scope="col">Rule</th><th scope="col">Result</th><th scope="col">Step</th>'
-        f'<th scope="col">Evidence</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<th scope="col">Evidence</th></tr></thead><tbody>{rows}</tbody></table>'
     )
 
 

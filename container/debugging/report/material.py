@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from container.debugging.clock import Clock
+from container.debugging.profiler.profile import Profile
 from container.debugging.records import Array
 from container.debugging.rules.rule import Result
 from container.debugging.tensors import Tensors
@@ -90,7 +90,8 @@ class Material:
     """Why there are no tensors, or not all."""
     results: Sequence[Result] = ()
     answers: Answers | None = None
-    clock: Clock | None = None
+    profile: Profile = field(default_factory=Profile)
+    profile_results: Sequence[Result] = ()
 
     @property
     def epochs(self) -> list[Mapping[str, float]]:

@@ -67,17 +67,17 @@ def parameter(default: Any, meaning: str) -> Any:
 
 
 Kind = TypeVar("Kind", bound=Declared)
-Subject = TypeVar("Subject", contravariant=True)
+Subject_contra = TypeVar("Subject_contra", contravariant=True)
 
 
-class Checks(Protocol[Subject]):
+class Checks(Protocol[Subject_contra]):
     """A rule on tensors, or on a profile."""
 
     @property
     def name(self) -> str:
         """AWS's name."""
 
-    def check(self, subject: Subject, /) -> Finding | None:
+    def check(self, subject: Subject_contra, /) -> Finding | None:
         """The first sign of the illness. Raises MissingError."""
 
 
@@ -97,7 +97,7 @@ def with_parameters(kind: type[Kind], given: Mapping[str, str]) -> Kind:
     return kind(**values)
 
 
-def evaluate(rule: Checks[Subject], subject: Subject) -> Result:
+def evaluate(rule: Checks[Subject_contra], subject: Subject_contra) -> Result:
     """Run one rule; what goes wrong in it is its result too."""
     try:
         finding = rule.check(subject)

@@ -1,0 +1,35 @@
+"""A process beside training: started with a pipe, over when the pipe is closed.
+
+So it ends with a training that is killed, too.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from container.progress import say
+
+
+class Companion:
+    """`python -m container.debugging ARGUMENTS`, in the background."""
+
+    def __init__(self, *arguments: str) -> None:
+        root = str(Path(__file__).parents[2])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "container.debugging", *arguments],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+        )
+
+    def close(self, seconds: float, name: str) -> None:
+        """Have it finish what it does, within so many seconds."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            say(f"{name} did not finish in {seconds:.0f} seconds and was ended.")

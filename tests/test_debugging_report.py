@@ -1,0 +1,297 @@
+"""The report: what is on it, at 133 classes too, and how a real browser sees it."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from opt_ml import OptMl, write_images
+
+from container.debugging import report
+from container.debugging.profiler.profile import Profile
+from container.debugging.report.material import Answers, Material
+from container.debugging.report.mistakes import calibration, confused_pairs
+from container.debugging.rules.rule import Result
+
+CLASSES = 133
+STYLE = Path(report.__file__).with_name("style.css").read_text()
+
+
+def large_material() -> Material:
+    """As much as a training on the dog breeds would give: 133 classes, photographs, mistakes."""
+    generator = np.random.default_rng(0)
+    names = [f"{number:03d}.Breed_with_a_long_name_{number}" for number in range(CLASSES)]
+    truth = np.repeat(np.arange(CLASSES), 6)
+    scores = generator.dirichlet(np.full(CLASSES, 0.05), len(truth))
+    scores[np.arange(len(truth)), truth] += generator.uniform(0, 1.5, len(truth))
+    scores /= scores.sum(axis=1, keepdims=True)
+    smooth = generator.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    photographs = [
+        np.roll(np.kron(smooth, np.ones((10, 10, 1), dtype=np.uint8)), shift, axis=1)
+        for shift in range(20)
+    ]
+    steps = 5000
+    profile = Profile(
+        times={("CPUUtilization", "cpu0"): np.arange(0.0, 900, 0.5)},
+        values={("CPUUtilization", "cpu0"): generator.uniform(0, 100, 1800)},
+        phases={
+            name: generator.uniform(0.01, 0.1, steps)
+            for name in ("data_wait", "forward", "backward")
+        },
+        totals={"data_wait": 90.0, "forward": 120.0, "backward": 200.0, "evaluation": 30.0},
+        operators=[
+            {
+                "operator": f"aten::op{i}",
+                "calls": i,
+                "milliseconds": 9.0 - i / 9,
+                "own_milliseconds": 1,
+            }
+            for i in range(40)
+        ],
+    )
+    return Material(
+        outcome="completed",
+        started=1.8e9,
+        ended=1.8e9 + 900,
+        device="CPU",
+        hyperparameters={"arch": "resnet50", "lr": "0.001"},
+        versions={"torch": "2"},
+        classes=names,
+        counts={
+            "train": generator.integers(26, 77, CLASSES).tolist(),
+            "validation": [6] * CLASSES,
+            "test": [6] * CLASSES,
+        },
+        digest="0" * 64,
+        rejected=[(f"/opt/ml/input/data/train/x/{i}.jpg", "It is cut off.") for i in range(500)],
+        metrics=[
+            {
+                "epoch": epoch,
+                "train:loss": 4 / epoch,
+                "validation:loss": 4.4 / epoch,
+                "train:accuracy": 1 - 0.9 / epoch,
+                "validation:accuracy": 1 - 1 / epoch,
+            }
+            for epoch in range(1, 31)
+        ]
+        + [{"test:loss": 0.5, "test:accuracy": 0.8}],
+        rates=generator.uniform(0, 0.1, steps).tolist(),
+        results=[
+            Result("Overfit", "IssuesFound", 40, {"ratio": 0.4}),
+            Result("DeadRelu", "NoIssuesFound", None),
+            Result("Confusion", "Error", None, {"reason": "no labels & <predictions>"}),
+        ],
+        answers=Answers(
+            "test",
+            truth,
+            scores,
+            [photographs[i % 20] for i in range(len(truth))],
+            [Path(f"/data/{names[label]}/{i}.jpg") for i, label in enumerate(truth)],
+        ),
+        profile=profile,
+        profile_results=[Result("StepOutlier", "NoIssuesFound", None)],
+    )
+
+
+class Page(HTMLParser):
+    """What a page's elements say."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, *names: str) -> list[tuple[str, dict[str, str | None]]]:
+        return [tag for tag in self.tags if tag[0] in names]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.write(large_material(), tmp_path_factory.mktemp("report"))
+
+
+def test_the_page_stands_alone_and_is_small(large: Path) -> None:
+    text = large.read_text()
+    assert len(text.encode()) < 3_000_000
+    page = Page(text)
+    assert not page.all("script", "iframe", "object")
+    sources = [attributes.get("src") or attributes.get("href") for _, attributes in page.tags]
+    assert all(re.match("data:|#", source) for source in sources if source)
+    assert "url(" not in STYLE
+    assert "<predictions>" not in text
+
+
+def test_the_page_can_be_read_without_seeing_it(large: Path) -> None:
+    page = Page(large.read_text())
+    assert page.all("html")[0][1]["lang"] == "en"
+    levels = [int(tag[1]) for tag, _ in page.all("h1", "h2", "h3")]
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+    assert all(attributes["alt"] for _, attributes in page.all("img"))
+    assert all(attributes["aria-label"] for _, attributes in page.all("svg"))
+    links = [attributes["href"] for _, attributes in page.all("a")]
+    ids = {f"#{attributes['id']}" for _, attributes in page.all("section")}
+    assert set(links) == ids
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_its_colours_have_contrast(theme: str) -> None:
+    part = STYLE.split("prefers-color-scheme: dark")[theme == "dark"]
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", part))
+    for text, back in [
+        ("ink", "page"),
+        ("ink", "card"),
+        ("soft", "page"),
+        ("soft", "card"),
+        ("accent", "page"),
+        ("good", "good-back"),
+        ("bad", "bad-back"),
+        ("unsure", "unsure-back"),
+    ]:
+        assert contrast(colours[text], colours[back]) >= 4.5, (text, back)
+    for number in range(1, 9):
+        assert contrast(colours[f"series-{number}"], colours["card"]) >= 3, number
+
+
+def contrast(first: str, second: str) -> float:
+    """The Web Content Accessibility Guidelines' ratio of two colours."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_answers_are_counted_right() -> None:
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    answers = Answers("test", np.array([0, 1, 1, 1]), scores, [], [])
+    matrix = answers.matrix(2)
+    assert matrix.tolist() == [[1, 0], [2, 1]]
+    assert confused_pairs(matrix, ["cat", "dog"]) == [("dog", "cat", 2)]
+    bins, error = calibration(answers)
+    assert [(round(a, 2), b, c) for a, b, c in bins] == [
+        (0.6, 0, 1),
+        (0.7, 1, 1),
+        (0.8, 0, 1),
+        (0.9, 1, 1),
+    ]
+    assert error == pytest.approx((0.6 + 0.3 + 0.8 + 0.1) / 4)
+
+
+def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
+    page = report.write(Material(outcome="failed", failure="No images."), tmp_path)
+    assert "No images." in page.read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["outcome"] == "failed"
+
+
+def test_every_training_ends_with_a_report(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    done = opt_ml.train({"debug": "full", "epochs": "2", "profile-steps": "1-1"})
+    assert done.returncode == 0, done.stderr
+    assert "Report: " in done.stdout
+    text = (opt_ml.base / "output/data/report.html").read_text()
+    for title in (
+        "Loss after each epoch",
+        "Accuracy after each epoch",
+        "CrossEntropyLoss step by step, from smdebug",
+        "Learning rate",
+        "Gradient norm by layer",
+        "Silent channels by ReLU",
+        "Spread of activations",
+        "Confusion matrix",
+        "Accuracy by class",
+        "Calibration",
+        "Images of each class",
+        "Rejected images",
+        "Where the time went",
+        "Time of each step",
+        "Operators",
+        "Hyperparameters",
+        "Data fingerprint",
+    ):
+        assert title in text, title
+    content = json.loads((opt_ml.base / "output/data/report.json").read_text())
+    assert content["operators"][0]["operator"].startswith("aten::")
+    assert content["answers"]["split"] == "test"
+
+
+def test_a_training_that_fails_has_a_report_too(opt_ml: OptMl) -> None:
+    opt_ml.channel("train")
+    done = opt_ml.train()
+    assert done.returncode == 1
+    content = json.loads((opt_ml.base / "output/data/report.json").read_text())
+    assert content["outcome"] == "failed"
+    assert content["failure"] == opt_ml.failure()
+
+
+def browser() -> str:
+    """Chromium, where there is one."""
+    found = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
+    if not found:
+        if os.environ.get("KENNEL_REQUIRE_BROWSER") == "1":
+            pytest.fail("KENNEL_REQUIRE_BROWSER is 1 and there is no chromium")
+        pytest.skip("there is no chromium on this machine")
+    return found
+
+
+def visit(page: Path, width: int, *, dark: bool = False) -> tuple[dict[str, float], str]:
+    """What a real browser makes of the page, and what it has to say about it."""
+    probe = page.with_name(f"probe-{width}.html")
+    measuring = (
+        "<script>const of=(q)=>[...document.querySelectorAll(q)];"
+        "const shown=(e)=>{const b=e.getBoundingClientRect();return b.width>20&&b.height>4};"
+        "document.querySelectorAll('details').forEach(d=>d.open=true);"
+        "document.body.dataset.found=JSON.stringify({page:document.documentElement.scrollWidth,"
+        "window:innerWidth,svg:of('svg').length,shownSvg:of('svg').filter(shown).length,"
+        "img:of('img').length,shownImg:of('img').filter(e=>e.naturalWidth>0&&shown(e)).length,"
+        "back:getComputedStyle(document.body).backgroundColor=='rgb(20, 23, 26)'?1:0})</script>"
+    )
+    probe.write_text(page.read_text().replace("</body>", measuring + "</body>"))
+    done = subprocess.run(
+        [
+            browser(),
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--enable-logging=stderr",
+            f"--user-data-dir={page.parent / 'browser'}",
+            *(["--blink-settings=preferredColorScheme=0"] if dark else []),
+            f"--window-size={width},900",
+            "--dump-dom",
+            probe.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r"data-found=\"(.*?)\"", done.stdout)
+    assert found
+    return json.loads(found[1].replace("&quot;", '"')), done.stderr
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (390, True)])
+def test_a_browser_shows_all_of_it(large: Path, width: int, dark: bool) -> None:
+    seen, said = visit(large, width, dark=dark)
+    assert "CONSOLE" not in said
+    assert seen["svg"] == seen["shownSvg"] >= 6
+    assert seen["img"] == seen["shownImg"] >= 20
+    assert seen["page"] <= seen["window"]
+    assert seen["back"] == dark

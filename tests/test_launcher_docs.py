@@ -1,0 +1,72 @@
+"""docs/launcher.md says what is so."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from launcher import cli, policies, recipes, settings
+
+PAGE = Path(__file__).parents[1] / "docs/launcher.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+COMMANDS = [
+    line
+    for block in blocks("bash")
+    for line in block.splitlines()
+    if line.startswith("./launch.py ")
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_line_is_one_that_there_is(line: str) -> None:
+    options, unknown = cli.parser().parse_known_args(shlex.split(line)[1:])
+    assert unknown == []
+    assert options.command in cli.COMMANDS
+
+
+def test_every_command_setting_and_recipe_is_explained() -> None:
+    for name in cli.COMMANDS:
+        assert f"`{name}`" in TEXT, name
+    for declared in settings.declarations():
+        assert f"| `--{declared.flag}` |" in TEXT, declared.flag
+        assert declared.meaning in TEXT
+    for recipe in recipes.RECIPES:
+        assert f"| `{recipe.name}` |" in TEXT
+        for text in (*recipe.ranges, *recipe.fixed):
+            assert f"`{text}`" in TEXT
+
+
+def test_every_option_that_is_named_is_one_that_there_is() -> None:
+    parsers = cli._commands(cli.parser())
+    known = {
+        text
+        for parser in parsers.values()
+        for action in parser._actions
+        for text in action.option_strings
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) <= known
+
+
+def test_the_policies_are_those_that_doctor_prints() -> None:
+    role = "arn:aws:iam::ACCOUNT:role/ROLE"
+    every = policies.all_of(
+        bucket="BUCKET", prefix="kennel", region="REGION", role=role, project="kennel"
+    )
+    shown = [json.loads(block) for block in blocks("json")]
+    assert shown == [every["the role"], every["the role's trust"], every["you"]]
+
+
+def test_the_example_of_kennel_toml_is_read(tmp_path: Path) -> None:
+    (text,) = blocks("toml")
+    (tmp_path / "kennel.toml").write_text(text)
+    read = settings.resolve({}, {}, settings.read_file(tmp_path), {})
+    assert read.on == "sagemaker"
+    assert read.hyperparameters["arch"] == "resnet50"
