@@ -97,7 +97,7 @@ def _serve(environment: dict[str, str]) -> Iterator[str]:
 def _is_healthy(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"{address}/ping", timeout=2) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except (URLError, OSError):
         return False
 

@@ -18,7 +18,8 @@ GPU_AMI = "al2023-ami-sagemaker-inference-gpu-4-1"
 """The image's CUDA 13 needs driver 580; endpoints start with driver 470 unless they are told."""
 START_SECONDS = 600
 READY_SECONDS = 1800.0
-CANARY_PERCENT, CANARY_SECONDS = 10, 300
+BAKING_SECONDS = 300
+"""How long alarms are watched before an update is final."""
 LAST_LINES = 12
 
 
@@ -71,15 +72,12 @@ def config_request(settings: Settings, name: str, variant: Mapping[str, Any]) ->
 
 
 def rollback(alarms: Sequence[str]) -> dict[str, Any]:
-    """`UpdateEndpoint`'s members: a few requests first, and back when an alarm goes off."""
-    canary = {
-        "Type": "CANARY",
-        "CanarySize": {"Type": "CAPACITY_PERCENT", "Value": CANARY_PERCENT},
-        "WaitIntervalInSeconds": CANARY_SECONDS,
-    }
+    """`UpdateEndpoint`'s members: wait before the old machines go, and back on an alarm."""
+    # A canary would need at least two machines.
+    routing = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": BAKING_SECONDS}
     return {
         "DeploymentConfig": {
-            "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": canary},
+            "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": routing},
             "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": name} for name in alarms]},
         }
     }

@@ -91,7 +91,7 @@ def _listed(client: Any, kind: Kind, project: str) -> Iterator[dict[str, Any]]:
     """Every page; each name that Kennel gives begins with the project's."""
     token: dict[str, str] = {}
     while True:
-        answer = getattr(client, kind.list_method)(NameContains=project, **token)
+        answer = getattr(client, kind.list_method)(NameContains=project, MaxResults=100, **token)
         yield from answer[kind.list_member]
         if not answer.get("NextToken"):
             return

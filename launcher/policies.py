@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Policy = dict[str, Any]
+_SCALING = "sagemaker.application-autoscaling.amazonaws.com"
 
 
 def _policy(*statements: Mapping[str, Any]) -> Policy:
@@ -174,6 +175,15 @@ def scaling_and_front(region: str, account: str, project: str) -> Policy:
                 "cloudwatch:PutMetricAlarm",
             ],
             "*",
+        ),
+        _allow(
+            ["sagemaker:DescribeEndpointConfig", "sagemaker:UpdateEndpointWeightsAndCapacities"],
+            f"arn:aws:sagemaker:{region}:{account}:endpoint/{project}*",
+            f"arn:aws:sagemaker:{region}:{account}:endpoint-config/{project}*",
+        ),
+        _allow(
+            ["iam:CreateServiceLinkedRole"],
+            f"arn:aws:iam::{account}:role/aws-service-role/{_SCALING}/*",
         ),
         _allow(
             [

@@ -15,8 +15,9 @@ PREPROCESSING = Preprocessing.for_image_size(32)
 @pytest.fixture
 def network() -> torch.nn.Module:
     torch.manual_seed(1)
-    network = model.build_resnet("resnet18", 2)
-    return network.to(memory_format=torch.channels_last)
+    network: torch.nn.Module = model.build_resnet("resnet18", 2)
+    network.to(memory_format=torch.channels_last)
+    return network
 
 
 @pytest.fixture

@@ -13,11 +13,9 @@ from container.hyperparameters import Hyperparameters
 from container.training import dataset
 from container.training.dataset import Dataset
 
-OPTIONS = Hyperparameters()
 
-
-def find(tmp_path: Path, options: Hyperparameters = OPTIONS, **channels: Path) -> Dataset:
-    return dataset.find(channels, options, tmp_path / "scratch")
+def find(tmp_path: Path, **channels: Path) -> Dataset:
+    return dataset.find(channels, Hyperparameters(), tmp_path / "scratch")
 
 
 def sizes(found: Dataset) -> tuple[int, int, int]:
@@ -38,7 +36,8 @@ def test_separate_channels(tmp_path: Path, validation: str) -> None:
 def test_one_channel_that_holds_the_split_folders(tmp_path: Path, name: str) -> None:
     for split in ("train", "valid", "test"):
         write_images(tmp_path / "data/dogImages" / split)
-    assert sizes(find(tmp_path, **{name: tmp_path / "data"})) == (12, 12, 12)
+    channels = {name: tmp_path / "data"}
+    assert sizes(find(tmp_path, **channels)) == (12, 12, 12)
 
 
 def test_one_folder_of_classes_is_split_evenly_and_repeatably(tmp_path: Path) -> None:
@@ -49,7 +48,7 @@ def test_one_folder_of_classes_is_split_evenly_and_repeatably(tmp_path: Path) ->
     paths = [*found.train.paths, *found.validation.paths, *found.test.paths]
     assert len(set(paths)) == 60
     assert found == find(tmp_path, train=images)
-    assert found != find(tmp_path, Hyperparameters(seed=1), train=images)
+    assert found != dataset.find({"train": images}, Hyperparameters(seed=1), tmp_path)
 
 
 def test_without_a_validation_channel_some_training_images_are_split_off(tmp_path: Path) -> None:
@@ -144,7 +143,9 @@ def test_a_damaged_archive_is_one_sentence(tmp_path: Path, name: str) -> None:
 def test_a_class_that_training_lacks_is_named(tmp_path: Path) -> None:
     train = write_images(tmp_path / "train")
     test = write_images(tmp_path / "test", ("cat", "wolf"))
-    with pytest.raises(UserError, match=r"test images have classes that the training .* lack: wolf"):
+    with pytest.raises(
+        UserError, match=r"test images have classes that the training .* lack: wolf"
+    ):
         find(tmp_path, train=train, test=test)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -320,3 +321,27 @@ def test_windows_line_ends_and_lost_modes_do_not_matter(image: str, tmp_path: Pa
             assert helping.wait(seconds=60) == 0, helping.logs()
     finally:
         docker("image", "rm", name)
+
+
+def test_the_readmes_docker_commands_train_and_serve(
+    image: str, few_digits: Path, tmp_path: Path
+) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    (commands,) = re.findall(r"^```sh docker\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    name = f"kennel-readme-{uuid.uuid4().hex[:8]}"
+    script = (
+        commands.replace("kennel-serve", name)
+        .replace("127.0.0.1:8080:8080", "127.0.0.1::8080")
+        .replace(" kennel ", f" {image} ")
+        .replace("docker ", f"{CLIENT} ")
+    )
+    shutil.copytree(few_digits / "train", tmp_path / "images")
+    try:
+        subprocess.run(
+            ["bash", "-euxc", script], cwd=tmp_path, check=True, timeout=TRAINING_SECONDS
+        )
+        running = Container(docker("inspect", "--format", "{{.Id}}", name))
+        wait_until_healthy(running)
+        assert 0 <= predict(running, next(few_digits.glob("test/*/*.jpg"))) <= 9
+    finally:
+        docker("rm", "--force", name)

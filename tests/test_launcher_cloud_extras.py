@@ -375,7 +375,7 @@ def test_an_update_goes_back_when_an_alarm_goes_off(cloud: Workspace) -> None:
     deployment = update["request"]["DeploymentConfig"]
     assert deployment["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "errors"}]}
     routing = deployment["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
-    assert routing["Type"] == "CANARY"
+    assert routing == {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 300}
 
 
 def test_a_machine_that_there_is_not_is_refused_before_anything_is_made(cloud: Workspace) -> None:

@@ -51,7 +51,9 @@ def test_the_report_is_fetched_from_the_jobs_output(trained: Workspace) -> None:
     answer = trained.run("report", "--output", "own.html")
     assert answer.code == 0, answer.stderr
     assert "<html" in (trained.path / "own.html").read_text()
-    assert "There is no job yet" in trained.run("report", "--project", "x", "--on", "docker").stderr
+    assert (
+        "There is no model yet" in trained.run("report", "--project", "x", "--on", "docker").stderr
+    )
 
 
 def test_run_is_every_step_in_order(workspace: Workspace) -> None:

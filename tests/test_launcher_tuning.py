@@ -126,6 +126,7 @@ def test_tune_then_deploy_and_train_the_best(workspace: Workspace) -> None:
     assert described["BestTrainingJob"]["TrainingJobName"] == found["best_training_job"]
     assert described["TrainingJobStatusCounters"] == {"Completed": 2}
 
+    assert workspace.run("report").code == 0  # there is no other job than the tuning's
     deployed = workspace.run("deploy", "--best", "--json")
     assert found["best_training_job"] in deployed.json["artifact"]
     train = workspace.run("train", "--best", "--dry-run")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from container.errors import UserError
 from launcher import training
+from launcher.commands.source import job
 from launcher.session import Session
 
 HELP = "fetch the report that training wrote"
@@ -15,15 +16,15 @@ NAME = "report.html"
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
-    parser.add_argument("--job", metavar="NAME", help="training job (the last one)")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--job", metavar="NAME", help="training job (the last one)")
+    source.add_argument("--best", action="store_true", help="that of the last tuning's winner")
     parser.add_argument("--output", default=NAME, metavar="FILE", help=f"({NAME})")
 
 
 def run(session: Session, options: argparse.Namespace) -> int:
     """Take the report out of the job's output."""
-    name = options.job or session.last("training-job")
-    if not name:
-        raise UserError("There is no job yet: run `./launch.py train --data FOLDER` first.")
+    name = job(session, options)
     description = session.sagemaker.describe_training_job(TrainingJobName=name)
     if description["TrainingJobStatus"] not in training.OVER:
         raise UserError(f"{name} is still under way; wait with `./launch.py logs --follow`.")

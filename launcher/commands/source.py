@@ -22,12 +22,19 @@ def artifact(session: Session, options: argparse.Namespace) -> str:
     """The address of the model. Raises UserError where there is none yet."""
     if options.model:
         return _given(session, str(options.model))
-    job = winner(session) if options.best else options.job or session.last("training-job")
-    if not job:
-        raise UserError(
-            "There is no model yet: run `./launch.py train --data FOLDER`, or give --model FILE."
-        )
-    return training.artifact(session, str(job))
+    return training.artifact(session, job(session, options))
+
+
+def job(session: Session, options: argparse.Namespace) -> str:
+    """The training job that is meant. Raises UserError where there is none yet."""
+    if options.best:
+        return winner(session)
+    name = options.job or session.last("training-job")
+    if name:
+        return str(name)
+    if session.last("tuning-job"):
+        return winner(session)
+    raise UserError("There is no model yet: run `./launch.py train --data FOLDER` first.")
 
 
 def winner(session: Session) -> str:

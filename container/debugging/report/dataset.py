@@ -55,10 +55,11 @@ def _rejected(material: Material) -> str:
         f'<tr><th scope="row">{escape(path)}</th><td>{escape(reason)}</td></tr>'
         for path, reason in rejected[:_REJECTED_SHOWN]
     )
+    is_open = " open" if len(rejected) <= _SHOWN else ""
     more = len(rejected) - _REJECTED_SHOWN
     note = f"And {more} more, in rejected_images.csv." if more > 0 else ""
     table = (
-        f"<details open><summary>{len(rejected)} files</summary>"
+        f"<details{is_open}><summary>{len(rejected)} files</summary>"
         '<div class="scroll"><table><caption>Left out of the training</caption>'
         f"{rows}</table></div></details>"
     )

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+
 from container.debugging import rules
 from container.debugging.report.material import Material
 from container.debugging.report.plot import Line, line_chart, number
-from container.debugging.rules.rule import Result
+from container.debugging.rules.losses import rounds
+from container.debugging.rules.rule import MissingError, Result
 from container.debugging.tensors import Tensors
 
 _STATES = {
@@ -74,9 +77,13 @@ def _evidence(result: Result) -> str:
 
 
 def _plot(result: Result, tensors: Tensors | None) -> str:
-    """The course of the tensor that the rule names."""
+    """The course of the tensor that the rule names, or of the losses it is about."""
     name = result.evidence.get("tensor")
-    if tensors is None or not isinstance(name, str):
+    if tensors is None:
+        return ""
+    if rules.find(result.rule).collections == ("losses",) and not name:
+        return _losses(tensors)
+    if not isinstance(name, str):
         return ""
     measure = "abs_mean" if name.startswith("gradient/") else "l2_norm"
     if result.rule == "WeightUpdateRatio":
@@ -88,4 +95,28 @@ def _plot(result: Result, tensors: Tensors | None) -> str:
         x_label="step",
         y_label="mean magnitude" if measure == "abs_mean" else measure.replace("_", " "),
         logarithmic=True,
+    )
+
+
+def _losses(tensors: Tensors) -> str:
+    """Training and validation as the loss rules see them: a mean for each evaluation."""
+    try:
+        found = rounds(tensors)
+    except MissingError:
+        return ""
+    steps = [float(each.step) for each in found]
+    return line_chart(
+        "Mean losses up to each evaluation",
+        [
+            Line("training", steps, [float(np.mean(each.train)) for each in found], dots=True),
+            Line(
+                "validation",
+                steps,
+                [float(np.mean(each.validation)) for each in found],
+                colour=2,
+                dots=True,
+            ),
+        ],
+        x_label="step",
+        y_label="cross-entropy",
     )

@@ -81,7 +81,7 @@ def _confusion(answers: Answers, matrix: Array, classes: Sequence[str]) -> str:
             "never", "every image"
         )
         note = f"{sentence} Rows are true classes, columns answers, both in the order of names."
-        return _wide(figure("Confusion matrix", content, note))
+        return figure("Confusion matrix", content, note)
     head = "".join(f'<th scope="col" title="{escape(n)}">{escape(n)}</th>' for n in classes)
     rows = "".join(
         f'<tr><th scope="row" title="{escape(name)}">{escape(name)}</th>'
