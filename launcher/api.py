@@ -20,7 +20,7 @@ from botocore.validate import validate_parameters
 
 from container.errors import UserError
 
-LOCAL_ADDRESSES = frozenset({"S3Uri", "Url", "S3ModelUri", "DestinationS3Uri"})
+LOCAL_ADDRESSES = frozenset({"S3Uri", "Url", "DestinationS3Uri", "InputLocationHeader"})
 """Shapes that hold an address in S3; on this machine `file://` takes the place of `s3://`."""
 
 _JAVA_CLASSES = {

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import unquote, urlparse
 
 from launcher import records
 
@@ -68,6 +69,14 @@ def _row(texts: Sequence[str], values: Sequence[object], widths: Sequence[int]) 
         for text, value, width in zip(texts, values, widths, strict=True)
     ]
     return "  " + "  ".join(cells).rstrip()
+
+
+def place(address: str) -> str:
+    """An address for a person: a file of this machine as seen from the working directory."""
+    if not address.startswith("file://"):
+        return address
+    path = Path(unquote(urlparse(address).path))
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def duration(seconds: float) -> str:

@@ -62,13 +62,19 @@ def serverless_variant(model: str, memory: int, concurrency: int) -> dict[str, A
     }
 
 
-def config_request(settings: Settings, name: str, variant: Mapping[str, Any]) -> dict[str, Any]:
-    """`CreateEndpointConfig`."""
-    return {
+def config_request(
+    settings: Settings, name: str, variant: Mapping[str, Any], answers: str | None = None
+) -> dict[str, Any]:
+    """`CreateEndpointConfig`; asynchronous where answers go to an address."""
+    request: dict[str, Any] = {
         "EndpointConfigName": name,
         "ProductionVariants": [dict(variant)],
         "Tags": tags(settings.project),
     }
+    if answers:
+        places = {"S3OutputPath": answers, "S3FailurePath": f"{answers}-failures"}
+        request["AsyncInferenceConfig"] = {"OutputConfig": places}
+    return request
 
 
 def rollback(alarms: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from launcher.names import tags
+from launcher.refusals import is_missing, is_refused
 from launcher.session import Session
 
 
@@ -70,8 +73,12 @@ class Entry:
         return not self.kind.running or self.status in self.kind.running
 
     def end(self, client: Any) -> None:
-        """Stop or delete it."""
-        getattr(client, self.kind.end_method)(**{self.kind.name_member: self.name})
+        """Stop or delete it; in the meantime it may have come to its end by itself."""
+        try:
+            getattr(client, self.kind.end_method)(**{self.kind.name_member: self.name})
+        except ClientError as error:
+            if not is_missing(error) and not (self.kind.running and is_refused(error)):
+                raise
 
 
 def find(session: Session, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Entry]:

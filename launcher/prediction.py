@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from container.errors import UserError
+from launcher.store import Store
+from launcher.waiting import Patience
 
 LARGEST_BODY = 6_291_456
 """Bytes that SageMaker takes in one request to an endpoint."""
+ANSWER_SECONDS = 900.0
+"""As long as an asynchronous endpoint takes at most, unless it is told otherwise."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
@@ -44,10 +48,18 @@ def request(endpoint: str, path: Path, top: int) -> dict[str, Any]:
         raise UserError(
             f"{path} has {len(body):,} bytes, an endpoint takes {LARGEST_BODY:,}; make it smaller."
         )
+    return {**_form(endpoint, path, top), "Body": body}
+
+
+def asynchronous_request(endpoint: str, path: Path, top: int, address: str) -> dict[str, Any]:
+    """`InvokeEndpointAsync` for one image that lies at an address."""
+    return {**_form(endpoint, path, top), "InputLocation": address}
+
+
+def _form(endpoint: str, path: Path, top: int) -> dict[str, Any]:
     guessed = mimetypes.guess_type(path.name)[0] or ""
     return {
         "EndpointName": endpoint,
-        "Body": body,
         "ContentType": guessed if guessed.startswith("image/") else "application/x-image",
         "Accept": "application/json",
         "CustomAttributes": f"top_k={top}",
@@ -56,15 +68,33 @@ def request(endpoint: str, path: Path, top: int) -> dict[str, Any]:
 
 def ask(runtime: Any, given: dict[str, Any]) -> list[dict[str, Any]]:
     """Labels and probabilities, best first. Raises UserError for an answer of another kind."""
-    answer = runtime.invoke_endpoint(**given)["Body"].read()
+    return read(given["EndpointName"], runtime.invoke_endpoint(**given)["Body"].read())
+
+
+def ask_later(
+    runtime: Any, given: dict[str, Any], store: Store, patience: Patience
+) -> list[dict[str, Any]]:
+    """The same of an asynchronous endpoint: wait for the answer at its address."""
+    places = runtime.invoke_endpoint_async(**given)
+    name = given["EndpointName"]
+    for _ in patience.until(ANSWER_SECONDS, f"The answer of {name}"):
+        if store.has(places["OutputLocation"]):
+            return read(name, store.fetch(places["OutputLocation"]))
+        failure = places.get("FailureLocation")
+        if failure and store.has(failure):
+            said = store.fetch(failure).decode("utf-8", "replace")
+            raise UserError(f"The endpoint {name} refused {given['InputLocation']}: {said}")
+    return []
+
+
+def read(endpoint: str, answer: bytes) -> list[dict[str, Any]]:
+    """An answer's labels and probabilities. Raises UserError for an answer of another kind."""
     try:
-        content = json.loads(answer)
         return [
             {"label": str(entry["label"]), "probability": float(entry["probability"])}
-            for entry in content
+            for entry in json.loads(answer)
         ]
     except (ValueError, TypeError, KeyError):
         raise UserError(
-            f"The endpoint {given['EndpointName']} does not answer as Kennel's image does: "
-            f"{answer[:80]!r}."
+            f"The endpoint {endpoint} does not answer as Kennel's image does: {answer[:80]!r}."
         ) from None

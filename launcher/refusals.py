@@ -60,6 +60,11 @@ def is_missing(error: ClientError) -> bool:
     )
 
 
+def is_refused(error: ClientError) -> bool:
+    """Whether AWS says that this cannot be done with the thing as it is."""
+    return _code(error) == "ValidationException"
+
+
 def is_taken(error: ClientError) -> bool:
     """Whether AWS says that there is such a thing already."""
     return _code(error) in _TAKEN or "already exist" in _message(error)

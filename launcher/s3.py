@@ -81,6 +81,17 @@ class S3Store:
         prefix = key.rstrip("/") + "/"
         return tuple(name.removeprefix(prefix) for name, _ in self._listed(prefix, bucket))
 
+    def has(self, address: str) -> bool:
+        """Whether there is a file at an address."""
+        bucket, key = _split(address)
+        try:
+            self.client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if is_missing(error):
+                return False
+            raise
+        return True
+
     def fetch(self, address: str) -> bytes:
         """The content of one file."""
         bucket, key = _split(address)

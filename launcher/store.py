@@ -29,6 +29,9 @@ class Store(Protocol):
     def files(self, address: str) -> tuple[str, ...]:
         """The names of all files under an address, relative to it."""
 
+    def has(self, address: str) -> bool:
+        """Whether there is a file at an address."""
+
     def fetch(self, address: str) -> bytes:
         """The content of one file."""
 
@@ -66,6 +69,10 @@ class FileStore:
                 entry.relative_to(path).as_posix() for entry in path.rglob("*") if entry.is_file()
             )
         )
+
+    def has(self, address: str) -> bool:
+        """Whether there is a file at an address."""
+        return _path(address).is_file()
 
     def fetch(self, address: str) -> bytes:
         """The content of one file. Raises UserError where there is none."""

@@ -97,6 +97,10 @@ def jumping(directory: Path) -> Tensors:
     return ordinary(directory, lr=1000)
 
 
+def rising(directory: Path) -> Tensors:
+    return ordinary(directory, lr=20, epochs=6)
+
+
 def barely_moving(directory: Path) -> Tensors:
     return ordinary(directory, lr=1e-10)
 
@@ -177,6 +181,7 @@ ILLNESSES: list[Illness] = [
     ("Overfit", {}, overfit),
     ("Overtraining", {}, overtraining),
     ("LossNotDecreasing", {}, standing_still),
+    ("LossNotDecreasing", {}, rising),
     ("PoorWeightInitialization", {}, poor_start),
     ("DeadRelu", {}, dead),
     ("WeightUpdateRatio", {}, jumping),

@@ -118,6 +118,9 @@ def test_a_rule_can_stop_training(opt_ml: OptMl) -> None:
     assert "Stopped as asked." in done.stdout
     assert opt_ml.facts()["metrics"]
     assert not (opt_ml.base / "output/failure").exists()
+    content = json.loads((opt_ml.base / "output/data/report.json").read_text())
+    assert content["outcome"] == "stopped"
+    assert content["rules"][0]["status"] == "IssuesFound"
 
 
 def test_the_rules_end_with_a_training_that_is_killed(opt_ml: OptMl) -> None:

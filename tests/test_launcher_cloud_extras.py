@@ -383,3 +383,19 @@ def test_a_machine_that_there_is_not_is_refused_before_anything_is_made(cloud: W
     refused = cloud.run(*given, "--endpoint-instance-type", "ml.m5.lage")
     assert "did you mean 'ml.m5.large'" in refused.stderr
     assert aws("sagemaker").list_models()["Models"] == []
+
+
+def test_an_asynchronous_endpoint_takes_images_from_s3(cloud: Workspace) -> None:
+    aws("s3").create_bucket(
+        Bucket="photos", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    given = ("deploy", "--model", "s3://photos/model.tar.gz", "--async", "--bucket", "photos")
+    assert cloud.run(*given).code == 0
+    config = aws("sagemaker").describe_endpoint_config(
+        EndpointConfigName=aws("sagemaker").describe_endpoint(EndpointName="kennel")[
+            "EndpointConfigName"
+        ]
+    )
+    places = config["AsyncInferenceConfig"]["OutputConfig"]
+    assert places["S3OutputPath"].startswith("s3://photos/kennel/async/kennel-model-")
+    assert places["S3FailurePath"] == f"{places['S3OutputPath']}-failures"

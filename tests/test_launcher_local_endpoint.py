@@ -137,3 +137,21 @@ def test_gpu_endpoints_ask_for_a_driver_that_knows_the_images_cuda(
 ) -> None:
     variant = endpoint.instance_variant("model", machine, 1)
     assert ("InferenceAmiVersion" in variant) is driver
+
+
+def test_an_asynchronous_endpoint_answers_into_files(
+    workspace: Workspace, archive: Path, image: Path, tmp_path: Path
+) -> None:
+    assert workspace.run("deploy", "--model", archive, "--async").code == 0
+    answer = workspace.run("predict", image, "--top", "2", "--json")
+    assert answer.code == 0, answer.stderr
+    (answers,) = answer.json["predictions"].values()
+    assert len(answers) == 2
+    assert list((workspace.path / ".kennel/jobs/results/async").rglob("*.out"))
+    path = tmp_path / "no.jpg"
+    path.write_bytes(b"no image")
+    refused = workspace.run("predict", path)
+    assert refused.code == 1
+    assert "The endpoint kennel refused file://" in refused.stderr
+    given = ("deploy", "--model", archive, "--async", "--serverless")
+    assert "--async and --serverless exclude each other" in workspace.run(*given).stderr

@@ -1,6 +1,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from container.errors import UserError
 from container.metrics import VALIDATION_ACCURACY
 from launcher import ranges, recipes, tuning
 from launcher.importance import importances
-from launcher.local import search
+from launcher.local import search, tuner
 from launcher.tuning import Result, Search, Trial
 from launcher.tuning_page import page
 
@@ -240,6 +241,59 @@ def test_warm_start_learns_what_lies_inside_the_ranges() -> None:
     ]
     assert search.learn(study, space, earlier) == 2
     assert study.best_value == 0.1
+
+
+class Jobs:
+    """Training jobs that take five looks, one epoch each, and whose loss is their learning rate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.jobs: dict[str, dict[str, Any]] = {}
+
+    def create_training_job(self, **request: Any) -> None:
+        name = request["TrainingJobName"]
+        assert request["HyperParameters"]["_tuning_objective_metric"] == "validation:loss"
+        (self.folder / "training-jobs" / name).mkdir(parents=True)
+        values = {"loss": float(request["HyperParameters"]["lr"]), "epochs": 0}
+        self.jobs[name] = {"TrainingJobStatus": "InProgress", **values}
+
+    def describe_training_job(self, **request: Any) -> dict[str, Any]:
+        name = request["TrainingJobName"]
+        job = self.jobs[name]
+        if job["TrainingJobStatus"] == "InProgress":
+            job["epochs"] += 1
+            with (self.folder / "training-jobs" / name / "log.txt").open("a") as log:
+                log.write(f"epoch: validation:loss={job['loss']:.6g};\n")
+            if job["epochs"] == 5:
+                job["TrainingJobStatus"] = "Completed"
+        return job
+
+    def stop_training_job(self, **request: Any) -> None:
+        self.jobs[request["TrainingJobName"]]["TrainingJobStatus"] = "Stopped"
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("strategy", ["Bayesian", "Hyperband"])
+def test_hopeless_trials_are_stopped_and_the_best_is_found(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    monkeypatch.setattr(tuner, "POLL_SECONDS", 0)
+    request = dry(
+        workspace,
+        *("--strategy", strategy, "--epochs", "9", "--objective", "validation:loss"),
+        *("--range", "lr=1e-4:1:log", "--jobs", "20", "--parallel", "2"),
+    )
+    jobs: Any = Jobs(workspace.path)
+    directory = workspace.path / "hyper-parameter-tuning-jobs/tuning"
+    tuner.Tuner(directory, jobs, request).run()
+    progress = json.loads((directory / "progress.json").read_text())
+    assert progress["status"] == "Completed"
+    assert len(progress["tuned"]) == 20
+    stopped = [name for name, job in jobs.jobs.items() if job["TrainingJobStatus"] == "Stopped"]
+    assert 2 <= len(stopped) < 20
+    losses = {name: job["loss"] for name, job in jobs.jobs.items()}
+    assert progress["best"] == min(losses, key=lambda name: losses[name])
+    assert progress["best"] not in stopped
 
 
 def a_result(direction: str = "Maximize") -> Result:

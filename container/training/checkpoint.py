@@ -4,7 +4,9 @@ One safetensors file holds the weights, the optimizer's state and the position; 
 kept. Files of other programs in the directory (smdebug's `metadata.json`) are left alone.
 """
 
+import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,9 @@ from container.progress import say
 
 KEPT = 2
 
+State = dict[str, Tensor]
+"""A network's tensors by name, as `state_dict` gives them."""
+
 
 @dataclass
 class Position:
@@ -34,6 +39,9 @@ class Position:
     seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     """The metrics of each finished epoch."""
+    best_epoch: int = 0
+    """The epoch of the lowest validation loss, counted from 1; 0 before the first is done."""
+    best_loss: float = math.inf
 
 
 class Checkpoints:
@@ -41,41 +49,46 @@ class Checkpoints:
 
     def __init__(self, directory: Path, identity: str) -> None:
         self.directory = directory
-        self.identity = identity
+        self._prefix = f"checkpoint-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
-    def write(self, network: nn.Module, optimizer: Optimizer, position: Position) -> None:
+    def write(
+        self, network: nn.Module, optimizer: Optimizer, position: Position, best: State
+    ) -> None:
         """Save a checkpoint in one step, then remove all but the newest."""
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
+        tensors |= {f"best/{name}": value for name, value in best.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
         content = save(
             {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None},
-            metadata={"identity": self.identity, "position": json.dumps(asdict(position))},
+            metadata={"position": json.dumps(asdict(position))},
         )
         self.directory.mkdir(parents=True, exist_ok=True)
-        name = f"checkpoint-{position.epoch:06d}-{position.step:08d}.safetensors"
+        name = f"{self._prefix}-{position.epoch:06d}-{position.step:08d}.safetensors"
         write_atomically(self.directory / name, content)
         for path in self._paths()[KEPT:]:
             path.unlink(missing_ok=True)
 
-    def restore(self, network: nn.Module, optimizer: Optimizer) -> Position:
-        """Load the newest readable checkpoint of this training; without one, the start."""
+    def restore(self, network: nn.Module, optimizer: Optimizer) -> tuple[Position, State]:
+        """Load the newest readable checkpoint of this training; without one, the start.
+
+        Returns:
+            how far that training had come, and the network's state after its best epoch.
+        """
         for path in self._paths():
             try:
                 with safe_open(path, framework="pt") as file:
-                    metadata = file.metadata() or {}
-                    if metadata.get("identity") != self.identity:
-                        say(f"Ignored {path.name}: it belongs to a training with other settings.")
-                        continue
-                    position = Position(**json.loads(metadata["position"]))
+                    position = Position(**json.loads(file.metadata()["position"]))
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 say(f"Ignored {path.name}: it cannot be read ({error}).")
                 continue
             _restore(tensors, network, optimizer)
             say(f"Resumed from {path.name}: epoch {position.epoch + 1}, step {position.step}.")
-            return position
-        return Position()
+            return position, _under("best/", tensors)
+        if any(self.directory.glob("checkpoint-*")):
+            say(f"Starting anew: no checkpoint in {self.directory} is of these settings and data.")
+        return Position(), {}
 
     def remove(self) -> None:
         """Forget this training: it is done."""
@@ -83,17 +96,19 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        return sorted(self.directory.glob("checkpoint-*.safetensors"), reverse=True)
+        return sorted(self.directory.glob(f"{self._prefix}-*.safetensors"), reverse=True)
 
 
-def _restore(tensors: dict[str, Tensor], network: nn.Module, optimizer: Optimizer) -> None:
-    network.load_state_dict(
-        {
-            name.removeprefix("network/"): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("network/")
-        }
-    )
+def _under(prefix: str, tensors: State) -> State:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _restore(tensors: State, network: nn.Module, optimizer: Optimizer) -> None:
+    network.load_state_dict(_under("network/", tensors))
     parameters = [entry for group in optimizer.param_groups for entry in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():

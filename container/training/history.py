@@ -28,11 +28,9 @@ class History:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
-    def add(self, values: Mapping[Metric, float], *, epoch: int | None = None) -> None:
-        """Append one line to the file."""
-        entry = {metric.name: value for metric, value in values.items()}
-        if epoch is not None:
-            entry = {"epoch": epoch, **entry}
+    def add(self, values: Mapping[Metric, float], **numbers: int) -> None:
+        """Append one line to the file; numbers such as `epoch` say what was measured."""
+        entry = numbers | {metric.name: value for metric, value in values.items()}
         self.entries.append(entry)
         with self.path.open("a") as file:
             file.write(json.dumps(entry) + "\n")

@@ -1,6 +1,6 @@
 """The training loop: epochs of steps, an evaluation after each, a checkpoint in between."""
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from container import metrics
 from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
+from container.metrics import Metric
 from container.progress import say, track
-from container.training.checkpoint import Checkpoints, Position
+from container.training.checkpoint import Checkpoints, Position, State
 from container.training.history import History
+from container.training.optimization import build_optimizer, learning_rate
 from container.training.source import Source, steps_per_epoch
 from container.training.stopping import Stopped, StopSignal
-
-WARM_UP_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Training:
         self,
         network: nn.Module,
         hyperparameters: Hyperparameters,
+        criterion: nn.Module,
         processor: Processor,
         observer: Observer,
         stop: StopSignal,
@@ -74,9 +75,11 @@ class Training:
         self.hyperparameters = hyperparameters
         self.processor = processor
         self.stop = stop
-        self.criterion = nn.CrossEntropyLoss()
+        self.criterion = criterion.to(processor.device)
         self.optimizer = build_optimizer(network, hyperparameters)
         self.observer = observer
+        self._best: State = {}
+        """The network's tensors after its best epoch."""
         observer.register(network, self.criterion)
 
     def fit(
@@ -93,14 +96,14 @@ class Training:
         Raises:
             Stopped: the job was asked to stop; a checkpoint is saved.
         """
-        position = checkpoints.restore(self.network, self.optimizer)
+        position, self._best = checkpoints.restore(self.network, self.optimizer)
         history.resume(position.history)
-        for epoch in range(position.epoch, self.hyperparameters.epochs):
+        while not self._is_done(position):
             try:
                 self._train_epoch(train, position)
-                score = self.evaluate(validation, f"Epoch {epoch + 1} validation")
+                score = self.evaluate(validation, f"Epoch {position.epoch + 1} validation")
             except Stopped:
-                checkpoints.write(self.network, self.optimizer, position)
+                checkpoints.write(self.network, self.optimizer, position, self._best)
                 raise
             values = {
                 metrics.TRAIN_LOSS: position.loss_sum / position.seen,
@@ -108,14 +111,49 @@ class Training:
                 metrics.VALIDATION_LOSS: score.loss,
                 metrics.VALIDATION_ACCURACY: score.accuracy,
             }
-            history.add(values, epoch=epoch + 1)
             self.observer.measured(values)
-            position = Position(epoch + 1, history=history.entries)
+            position = self._next(position, score, history, values)
             self.observer.clock.begin()
-            checkpoints.write(self.network, self.optimizer, position)
+            checkpoints.write(self.network, self.optimizer, position, self._best)
             self.observer.clock.mark("checkpoint")
             # Printed last: an epoch that was announced is never lost.
-            say(f"epoch {epoch + 1}/{self.hyperparameters.epochs}: {metrics.line(values)}")
+            epochs = self.hyperparameters.epochs
+            say(f"epoch {position.epoch}/{epochs}: {metrics.line(values)}")
+        self._go_back(position, history)
+
+    def _next(
+        self, done: Position, score: Score, history: History, values: Mapping[Metric, float]
+    ) -> Position:
+        """The start of the next epoch; keeps the network's tensors if they are the best so far."""
+        epoch = done.epoch + 1
+        history.add(values, epoch=epoch)
+        best_epoch, best_loss = done.best_epoch, done.best_loss
+        if best_epoch == 0 or score.loss < best_loss:
+            best_epoch, best_loss = epoch, score.loss
+            state = self.network.state_dict()
+            self._best = {name: tensor.clone() for name, tensor in state.items()}
+        return Position(epoch, history=history.entries, best_epoch=best_epoch, best_loss=best_loss)
+
+    def _is_done(self, position: Position) -> bool:
+        options = self.hyperparameters
+        out_of_patience = 0 < options.patience <= position.epoch - position.best_epoch
+        return out_of_patience or position.epoch >= options.epochs
+
+    def _go_back(self, position: Position, history: History) -> None:
+        """Give the network the weights of its best epoch, and say so where it is not the last.
+
+        The tuner reads the last value that is printed, so the best epoch's are printed again.
+        """
+        if position.best_epoch == position.epoch:
+            return
+        self.network.load_state_dict(self._best)
+        entry = history.entries[position.best_epoch - 1]
+        values = {
+            metric: entry[metric.name]
+            for metric in (metrics.VALIDATION_LOSS, metrics.VALIDATION_ACCURACY)
+        }
+        history.add(values, best_epoch=position.best_epoch)
+        say(f"best epoch {position.best_epoch}: {metrics.line(values)}")
 
     def _train_epoch(self, images: Source, position: Position) -> None:
         """Train on every batch of the epoch that is still to come, and advance the position."""
@@ -190,23 +228,3 @@ class Training:
             self.stop.check()
         self.observer.clock.mark("evaluation")
         return Score(loss_sum / len(images), correct / len(images))
-
-
-def build_optimizer(network: nn.Module, options: Hyperparameters) -> torch.optim.Optimizer:
-    """AdamW or SGD over the trainable parameters; biases and norms do not decay."""
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": options.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=options.lr, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=options.lr, eps=options.eps)
-
-
-def learning_rate(peak: float, step: int, steps: int) -> float:
-    """Linear warm-up over the first twentieth of all steps, then half a cosine down to zero."""
-    warm_up = max(1, round(WARM_UP_SHARE * steps))
-    if step < warm_up:
-        return peak * (step + 1) / warm_up
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))

@@ -19,6 +19,7 @@ from container.training.checkpoint import Checkpoints
 from container.training.decoded import check_rejected
 from container.training.history import History
 from container.training.loop import Processor, Training
+from container.training.optimization import build_criterion
 from container.training.preparation import prepare
 from container.training.stopping import Stopped, StopSignal
 
@@ -84,7 +85,8 @@ def _train(
         say(f"Saved the model to {job.model_dir}.")
 
     checkpoints = Checkpoints(job.checkpoint_dir, json.dumps([as_strings(options), digest]))
-    training = Training(prepared.trained, options, processor, observer, stop)
+    criterion = build_criterion(options, splits["train"].labels, len(images.classes))
+    training = Training(prepared.trained, options, criterion, processor, observer, stop)
     try:
         training.fit(sources["train"], sources["validation"], checkpoints, history)
         if len(sources["test"]):

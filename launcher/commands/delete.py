@@ -29,6 +29,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
     for name in fronts:
         console.say(f"  {name}")
     if options.dry_run:
+        console.result({"would_delete": [*fronts, *(entry.name for entry in entries)]})
         return 0
     if not options.yes:
         _ask(len(entries) + len(fronts))

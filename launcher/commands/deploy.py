@@ -3,9 +3,11 @@
 import argparse
 from typing import Any
 
+from container.errors import UserError
 from launcher import endpoint, names
 from launcher.api import Call
 from launcher.commands.source import artifact, source_flags
+from launcher.console import place
 from launcher.session import Session
 
 HELP = "serve a trained model"
@@ -23,6 +25,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         const=SERVERLESS_MEGABYTES,
         metavar="MEGABYTES",
         help=f"no machine: pay for each answer; memory in steps of 1024 ({SERVERLESS_MEGABYTES})",
+    )
+    parser.add_argument(
+        "--async",
+        dest="asynchronous",
+        action="store_true",
+        help="images come from S3 and answers go there, for long queues and large images",
     )
     parser.add_argument(
         "--concurrency",
@@ -54,7 +62,11 @@ def run(session: Session, options: argparse.Namespace) -> int:
         image=session.backend.image,
         artifact=model_data,
     )
-    config = endpoint.config_request(settings, model, _variant(session, options, model))
+    if options.asynchronous and options.serverless:
+        raise UserError("--async and --serverless exclude each other; leave one out.")
+    answers = session.backend.store.address("async", model) if options.asynchronous else None
+    variant = _variant(session, options, model)
+    config = endpoint.config_request(settings, model, variant, answers)
     calls = [
         Call("sagemaker", "CreateModel", given),
         Call("sagemaker", "CreateEndpointConfig", config),
@@ -66,7 +78,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
         session.show(calls)
         return 0
     verb = "Deploying" if calls[-1].operation == "CreateEndpoint" else "Updating the endpoint with"
-    console.head(f"{verb} {model_data} as {name} ({settings.on})")
+    console.head(f"{verb} {place(model_data)} as {name} ({settings.on})")
     session.remember(endpoint=name)
     for call in calls:
         session.send(call)

@@ -1,6 +1,9 @@
 """`launch.py predict`: what an endpoint says about images."""
 
 import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 from container.errors import UserError
 from launcher import prediction
@@ -36,11 +39,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
         }
         session.show([Call("sagemaker-runtime", "InvokeEndpoint", given)])
         return 0
-    runtime = session.backend.client("sagemaker-runtime")
-    answers = {
-        str(path): prediction.ask(runtime, prediction.request(name, path, options.top))
-        for path in paths
-    }
+    answers = {str(path): answer for path, answer in _answers(session, name, paths, options.top)}
     rows = [
         [
             path,
@@ -57,3 +56,18 @@ def run(session: Session, options: argparse.Namespace) -> int:
         ("./launch.py delete", "stop the endpoint"),
     )
     return 0
+
+
+def _answers(
+    session: Session, name: str, paths: list[Path], top: int
+) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    backend = session.backend
+    runtime = backend.client("sagemaker-runtime")
+    found = session.sagemaker.describe_endpoint(EndpointName=name)
+    for path in paths:
+        if "AsyncInferenceConfig" in found:
+            address = backend.store.upload(path, lambda _: None)
+            later = prediction.asynchronous_request(name, path, top, address)
+            yield path, prediction.ask_later(runtime, later, backend.store, backend.patience)
+        else:
+            yield path, prediction.ask(runtime, prediction.request(name, path, top))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from container.errors import UserError
+from launcher import records
 from launcher.api import Call, check
 from launcher.local import layout, processes
 from launcher.local.engines import engine
@@ -94,6 +95,9 @@ class Endpoints:
             "CreationTime": moment(record["CreationTime"]),
             "EndpointStatus": self._status(record),
         }
+        config = self._config(answer["EndpointConfigName"])
+        if "AsyncInferenceConfig" in config:
+            answer["AsyncInferenceConfig"] = config["AsyncInferenceConfig"]
         if record.get("failure") and not record.get("next"):
             answer["FailureReason"] = record["failure"]
         elif answer["EndpointStatus"] == "Failed":
@@ -192,6 +196,12 @@ class Endpoints:
             _reap(server)
             return "InService" if engine(record["engine"]).server_runs(server) else "Failed"
         return "Failed" if record.get("failure") else "Creating"
+
+    def _config(self, name: str) -> dict[str, Any]:
+        """A configuration's request; nothing where it was deleted before its endpoint."""
+        path = self.folder.record_path(ENDPOINT_CONFIG, name)
+        request: dict[str, Any] = records.read(path).get("request", {})
+        return request
 
     def _described(self, resource: Resource, name: str, operation: str) -> dict[str, Any]:
         record = self.folder.find(resource, name, operation)

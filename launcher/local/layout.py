@@ -84,8 +84,8 @@ def pack(directory: Path, archive: Path) -> bool:
         return False
     archive.parent.mkdir(parents=True, exist_ok=True)
     temporary = archive.with_name(f".{archive.name}")
-    # Weights hardly shrink: the lowest level takes a fraction of the time for the same size.
-    with tarfile.open(temporary, "w:gz", compresslevel=1) as file:
+    # Weights hardly shrink: compressing them would cost each trial of a tuning a second.
+    with tarfile.open(temporary, "w:gz", compresslevel=0) as file:
         for path in sorted(directory.iterdir()):
             file.add(path, arcname=path.name)
     os.replace(temporary, archive)  # noqa: PTH105 - Path.replace differs only in its name

@@ -78,13 +78,19 @@ class LossNotDecreasing(Rule):
         spacing = max(1, points[min(1, len(points) - 1)].step - points[0].step)
         width = max(5, -(-self.num_steps // spacing))
         values = np.array([point.value for point in points])
-        first = float(values[: min(width, 3)].mean())
+        # A learning rate far too high has thrown up the loss by its third step.
+        first = float(min(values[0], values[:3].mean()))
         for end in range(2 * width, len(values) + 1):
             before, now = values[end - 2 * width : end - width], values[end - width : end]
             fall = 100 * (before.mean() - now.mean()) / max(abs(float(before.mean())), 1e-12)
             # A fall that is smaller than the noise of both windows may still be one.
             noise = 100 * 2 * _error(before, now) / max(abs(float(before.mean())), 1e-12)
-            rising = -fall > max(self.increase_threshold_percent, noise)
+            allowed = 1 + self.increase_threshold_percent / 100
+            rising = (
+                -fall > max(self.increase_threshold_percent, noise)
+                # Thrown up at the start and falling since: what was lost is not won back.
+                or now.mean() - 2 * now.std() / width**0.5 > allowed * values[0]
+            )
             flat = fall + noise < self.diff_percent or (fall < self.diff_percent and noise < 5)
             if (rising or flat) and now.mean() > self.learned_share * first:
                 return Finding(
