@@ -59,9 +59,15 @@ def _map_line(path: Path) -> str:
     return f"{name:<32} {first_sentence.rstrip('.')}"
 
 
+def benchmark_tables() -> str:
+    """What `make bench` measured last."""
+    return (ROOT / "benchmarks/results.md").read_text().rstrip()
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "hyperparameters": hyperparameter_table,
     "variables": variable_table,
+    "benchmarks": benchmark_tables,
     "files": file_map,
 }
 

@@ -1,6 +1,7 @@
 """The Lambda's whole code: an image in, the endpoint's answer out. It is zipped as it stands."""
 
 import base64
+import functools
 import json
 import os
 from typing import Any
@@ -8,7 +9,11 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
-_runtime = boto3.client("sagemaker-runtime")
+
+@functools.cache
+def _runtime() -> Any:
+    """The client, which the function's instance keeps from one request to the next."""
+    return boto3.client("sagemaker-runtime")
 
 
 def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
@@ -19,7 +24,7 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
         return _answer(400, {"error": "Send the bytes of an image as the body."})
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     try:
-        answer = _runtime.invoke_endpoint(
+        answer = _runtime().invoke_endpoint(
             EndpointName=os.environ["ENDPOINT_NAME"],
             Body=image,
             ContentType=headers.get("content-type", "application/x-image"),

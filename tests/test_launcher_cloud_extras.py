@@ -190,7 +190,7 @@ def test_the_lambda_passes_the_image_on(
         seen.append(request)
         return b'[{"label": "dog", "probability": 1.0}]'
 
-    monkeypatch.setattr(handler, "_runtime", Runtime(answer))
+    monkeypatch.setattr(handler, "_runtime", lambda: Runtime(answer))
     event = {
         "body": base64.b64encode(b"\xff\xd8").decode(),
         "isBase64Encoded": True,
@@ -207,7 +207,7 @@ def test_the_lambda_passes_the_image_on(
         error: Any = {"Error": {"Code": "ModelError"}, "OriginalStatusCode": 415}
         raise ClientError(error | {"OriginalMessage": "no image"}, "InvokeEndpoint")
 
-    monkeypatch.setattr(handler, "_runtime", Runtime(refuse))
+    monkeypatch.setattr(handler, "_runtime", lambda: Runtime(refuse))
     refused = handler.handler(event, None)
     assert refused["statusCode"] == 415
     assert "no image" in refused["body"]

@@ -119,14 +119,25 @@ class Overfit(Rule):
     start_step: int = parameter(0, "steps before this one are not looked at")
     patience: int = parameter(1, "evaluations in a row that must show it")
     ratio_threshold: float = parameter(0.1, "validation loss over training loss, minus one")
+    learned_share: float = parameter(0.75, "Kennel's: what has learned less cannot overfit yet")
+    improvement: float = parameter(0.05, "Kennel's: a validation loss that falls so much is fine")
 
     def check(self, tensors: Tensors) -> Finding | None:
-        """Compare each evaluation with the training before it."""
-        shown = 0
-        for each in rounds(tensors):
-            if each.step < self.start_step:
-                continue
+        """Compare each evaluation with the training before it.
+
+        Early in a training from scratch the normalisation's statistics lag behind the weights, and
+        the validation loss is many times the training loss; it then falls from look to look.
+        """
+        every = rounds(tensors)
+        first = every[0].train[0] if every else 0.0
+        shown, before = 0, float("inf")
+        for each in every:
             train, validation = np.array(each.train), np.array(each.validation)
+            falling = validation.mean() < (1 - self.improvement) * before < float("inf")
+            before = float(validation.mean())
+            if each.step < self.start_step or falling or train.mean() > self.learned_share * first:
+                shown = 0
+                continue
             ratio = float((validation.mean() - train.mean()) / max(train.mean(), 1e-12))
             clear = validation.mean() - train.mean() > 2 * _error(train, validation)
             shown = shown + 1 if ratio > self.ratio_threshold and clear else 0
@@ -162,17 +173,26 @@ class Overtraining(Rule):
         limits = {"train": self.patience_train, "validation": self.patience_validation}
         for kind, patience in limits.items():
             best, best_step, waiting = float("inf"), 0, 0
-            for each in every:
+            for index, each in enumerate(every):
                 loss = float(np.mean(getattr(each, kind)))
                 waiting += 1
                 if loss < best - self.delta:
                     best, best_step, waiting = loss, each.step, 0
-                if waiting >= patience:
+                if waiting >= patience and self._stands(every[: index + 1], kind, patience):
                     return Finding(
                         each.step,
                         {"loss": kind, "best": round(best, 6), "last_improvement": best_step},
                     )
         return None
+
+    def _stands(self, every: list[Round], kind: str, patience: int) -> bool:
+        """Whether the mean over the patience is no better than before it: a lucky batch is not."""
+        means = [
+            np.mean([loss for each in part for loss in getattr(each, kind)])
+            for part in (every[-2 * patience : -patience], every[-patience:])
+            if part
+        ]
+        return len(means) < 2 or bool(means[1] > means[0] - self.delta)
 
 
 def _error(first: Array, second: Array) -> float:
