@@ -59,14 +59,14 @@ def main(directory: Path) -> None:
 
     accuracy = json.loads((directory / "model/model.json").read_text())["metrics"]["test:accuracy"]
     print(f"\n{right} of {QUESTIONS} answers are right; on all held-out digits: {accuracy:.1%}.")
-    print(
-        f"The whole took {time.monotonic() - started:.0f} s. The model is in {directory}/model.\n"
-    )
+    print(f"The whole took {time.monotonic() - started:.0f} s.\n")
+    print(f"The model:  {directory}/model")
+    print(f"The report: {directory}/output/data/report.html (open it in a browser)\n")
     print("Next: serve it again, and ask it from another terminal\n")
     print(f"  SAGEMAKER_BASE_DIR=$PWD/{directory} PATH=$PWD/.venv/bin:$PATH ./serve")
     print(f"  {_command(next(images.glob('test/7/*.jpg')), 'http://127.0.0.1:8080')}\n")
-    print("or train on images of your own, one folder per class, at input/data/train:\n")
-    print("  SAGEMAKER_BASE_DIR=$PWD/job PATH=$PWD/.venv/bin:$PATH ./train --help")
+    print("or do the whole journey with images of your own, one folder per class:\n")
+    print("  source .venv/bin/activate && ./launch.py run --data FOLDER")
     if accuracy < LEAST_ACCURACY:
         sys.exit(f"error: fewer than {LEAST_ACCURACY:.0%} of the held-out digits were recognised.")
 

@@ -113,8 +113,19 @@ def parser() -> Parser:
             name, help=module.HELP, description=_sentence(module.HELP), allow_abbrev=False
         )
         module.add(sub)
+        sub.usage = _usage(name, sub)
         common_flags(sub)
     return top
+
+
+def _usage(name: str, parser: argparse.ArgumentParser) -> str:
+    """One line: some commands have fifty options."""
+    takes = [
+        f"{action.metavar} …" if action.nargs == "+" else str(action.metavar)
+        for action in parser._actions
+        if not action.option_strings
+    ]
+    return " ".join(["./launch.py", name, "[options]", *takes])
 
 
 def _complete(argv: Sequence[str]) -> int:

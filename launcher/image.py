@@ -11,12 +11,20 @@ SCRIPT = Path(__file__).resolve().parents[1] / "build_and_push.sh"
 
 
 def arguments(
-    *, name: str, tag: str, region: str | None, pretrained: str | None, local: bool
+    *,
+    name: str,
+    tag: str,
+    region: str | None,
+    pretrained: str | None,
+    base_image: str | None,
+    local: bool,
 ) -> list[str]:
     """The script's arguments."""
     given = ["--name", name, "--tag", tag]
     if pretrained:
         given += ["--pretrained", pretrained]
+    if base_image:
+        given += ["--base-image", base_image]
     if local:
         return [*given, "--local"]
     return [*given, *(["--region", region] if region else [])]

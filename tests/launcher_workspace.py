@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Workspace:
         """Run a command inside this process, which saves the time of starting Python."""
         out, err = io.StringIO(), io.StringIO()
         with (
-            contextlib.chdir(self.path),
+            inside(self.path),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
         ):
@@ -76,6 +77,17 @@ class Workspace:
     def clean(self) -> None:
         """Stop what was left running."""
         self.run("delete", "--yes")
+
+
+@contextlib.contextmanager
+def inside(directory: Path) -> Iterator[None]:
+    """This process in another working directory (`contextlib.chdir` is Python 3.11's)."""
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def scrubbed() -> dict[str, str]:
@@ -105,3 +117,11 @@ def no_account() -> Iterator[None]:
 def aws(service: str) -> Any:
     """A client of moto's server, which the environment names."""
     return boto3.client(service)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Look again and again until the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {seconds} seconds"
+        time.sleep(0.1)

@@ -1,7 +1,9 @@
 """smdebug's files, written by the hook and read back by smdebug's own trial; every trap it has."""
 
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +125,28 @@ def test_bfloat16_tensors_are_saved_as_float32(job: Job) -> None:
     saved = trial(job.output_dir / "tensors").tensor("conv1_output_0")
     assert saved.steps(mode=modes.TRAIN) == [0, 1, 2, 3]
     assert saved.reduction_value(3, "max", mode=modes.TRAIN, abs=True) > 0
+
+
+def test_copies_of_a_hooked_network_work_and_are_not_watched(job: Job) -> None:
+    # "copy.deepcopy, AveragedModel (EMA) and a pickle give a model that crashes at forward"
+    from smdebug.pytorch import modes
+
+    configure(job, CONFIGURATION)
+    hook = create_hook(job, "off")
+    network, criterion = ResNet(), nn.CrossEntropyLoss()
+    hook.register(network, criterion)
+    hook.training()
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    criterion(network(images), labels).backward()
+    average = torch.optim.swa_utils.AveragedModel(network)
+    pickled = pickle.loads(pickle.dumps(network))  # noqa: S301 - our own bytes
+    for copied in (copy.deepcopy(network), average, pickled):
+        assert copied(images).shape == (4, 3)
+    criterion(network(images), labels).backward()
+    hook.close()
+    assert hook.failure is None
+    saved = trial(job.output_dir / "tensors").tensor("CrossEntropyLoss_output_0")
+    assert saved.steps(mode=modes.TRAIN) == [0, 1]
 
 
 def test_what_a_killed_run_left_is_cleared(job: Job) -> None:

@@ -131,6 +131,17 @@ def test_operators_of_the_chosen_steps_are_timed(tmp_path: Path) -> None:
         assert json.load(file)["traceEvents"]
 
 
+def test_a_profiler_that_fails_does_not_end_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "profiler").touch()  # where its directory should be
+    profiler = OperatorProfiler((0, 0), tmp_path / "profiler")
+    for step in range(3):
+        profiler.before_step(step)
+    profiler.close()
+    assert capsys.readouterr().out.count("Operators are not timed") == 1
+
+
 def test_steps_are_a_range() -> None:
     assert parse_steps("off") is None
     assert parse_steps("10-14") == (10, 14)

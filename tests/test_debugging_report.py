@@ -196,6 +196,13 @@ def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report.json").read_text())["outcome"] == "failed"
 
 
+def test_missing_tensors_are_said(tmp_path: Path) -> None:
+    sentence = "smdebug failed and has switched itself off"
+    page = report.write(Material(outcome="completed", tensors_missing=sentence), tmp_path)
+    assert sentence in page.read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["tensors_missing"] == sentence
+
+
 def test_every_training_ends_with_a_report(opt_ml: OptMl) -> None:
     write_images(opt_ml.channel("train"), count=20)
     done = opt_ml.train({"debug": "full", "epochs": "2", "profile-steps": "1-1"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from docker_engine import docker, require_engine
-from launcher_workspace import TINY, Workspace
+from launcher_workspace import TINY, Workspace, wait_until
 
 from container.errors import UserError
 from launcher.local.docker import DockerEngine, tunnel_arguments
@@ -106,8 +106,7 @@ def test_a_stopped_container_keeps_its_model_and_leaves_nothing(
         *("--on", "docker", "--image", image),
     )
     assert started.code == 0, started.stderr
-    while "epoch 2/" not in workspace.run("logs").stdout:
-        pass
+    wait_until(lambda: "epoch 2/" in workspace.run("logs").stdout)
     workspace.run("delete", "--yes")
     assert "stopped after" in workspace.run("logs", "--follow").stdout
     assert containers(image) == before

@@ -2,14 +2,13 @@ import json
 import os
 import signal
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from launcher_workspace import TINY, Workspace
+from launcher_workspace import TINY, Workspace, wait_until
 
 from container.errors import UserError
 from launcher import training
@@ -20,8 +19,6 @@ from launcher.settings import Settings
 from launcher.training import Place
 
 pytest_plugins = ("launcher_fixtures",)
-
-SECONDS = 60
 
 
 def request(place: Workspace, name: str = "job", **hyperparameters: str) -> dict[str, Any]:
@@ -38,11 +35,8 @@ def request(place: Workspace, name: str = "job", **hyperparameters: str) -> dict
 
 
 def until(description: Callable[[], dict[str, Any]], *statuses: str) -> dict[str, Any]:
-    deadline = time.monotonic() + SECONDS
-    while (found := description())["TrainingJobStatus"] not in statuses:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
-    return found
+    wait_until(lambda: description()["TrainingJobStatus"] in statuses)
+    return description()
 
 
 def test_a_job_leaves_its_artifact_where_the_request_says(trained: Workspace) -> None:
@@ -95,10 +89,7 @@ def test_a_stopped_job_keeps_its_model(workspace: Workspace) -> None:
     client = workspace.client
     client.create_training_job(**request(workspace, epochs="500"))
     log = workspace.path / ".kennel/jobs/training-jobs/job/log.txt"
-    deadline = time.monotonic() + SECONDS
-    while "epoch 1/" not in (log.read_text() if log.exists() else ""):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: log.exists() and "epoch 1/" in log.read_text())
     client.stop_training_job(TrainingJobName="job")
     found = until(lambda: client.describe_training_job(TrainingJobName="job"), "Stopped")
     assert Path(found["ModelArtifacts"]["S3ModelArtifacts"].removeprefix("file://")).is_file()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launcher_workspace import TINY, Workspace
+from launcher_workspace import TINY, Workspace, wait_until
 
 from container.errors import UserError
 from container.metrics import VALIDATION_ACCURACY
@@ -170,14 +170,15 @@ def test_a_tuning_outlives_its_launcher_and_is_stopped_with_its_trials(
         )
         return [entry["TrainingJobStatus"] for entry in answer["TrainingJobSummaries"]]
 
-    while not statuses():
-        pass
+    wait_until(lambda: bool(statuses()))
     client.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-    while (status := client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name))[
-        "HyperParameterTuningJobStatus"
-    ] == "InProgress":
-        pass
-    assert status["HyperParameterTuningJobStatus"] == "Stopped"
+
+    def status() -> str:
+        found = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        return str(found["HyperParameterTuningJobStatus"])
+
+    wait_until(lambda: status() != "InProgress")
+    assert status() == "Stopped"
     assert statuses() == ["Stopped"]
 
 

@@ -17,14 +17,20 @@ class Companion:
     def __init__(self, *arguments: str) -> None:
         root = str(Path(__file__).parents[2])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "container.debugging", *arguments],
-            stdin=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-        )
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "container.debugging", *arguments],
+                stdin=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:  # training does without
+            say(f"No process could be started beside training: {error}.")
 
     def close(self, seconds: float, name: str) -> None:
         """Have it finish what it does, within so many seconds."""
+        if self._process is None:
+            return
         if self._process.stdin:
             self._process.stdin.close()
         try:

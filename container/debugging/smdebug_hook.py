@@ -1,4 +1,4 @@
-"""smdebug's own hook with its traps closed. The only file that imports smdebug.
+"""smdebug's own hook with its traps closed. Imports smdebug, as no other room does.
 
 smdebug 1.0.34 hangs when its disk is full, cannot save bfloat16, aborts training on its own errors
 and follows checkpoints that are not its business; each method below says which one it is for.
@@ -28,66 +28,11 @@ os.environ.setdefault("SMDEBUG_LOG_LEVEL", "critical")
 import smdebug.core.writer
 import smdebug.pytorch
 from smdebug.core.error_handling_agent import ErrorHandlingAgent
-from smdebug.core.locations import TensorLocation
-from smdebug.core.tfevent.event_file_writer import EventFileWriter
-from smdebug.core.tfevent.events_writer import EventsWriter
-from smdebug.core.tfevent.index_file_writer import EventWithIndex
-from smdebug.core.utils import get_relative_event_file_path, parse_worker_name_from_file
+
+from container.debugging.direct_writer import DirectWriter
 
 RESERVED_BYTES = 256 * 2**20
 """Room that tensors leave on their disk: the model and the checkpoints come first."""
-
-
-class DirectWriter(EventFileWriter):  # type: ignore[misc]
-    """Writes in the caller's thread. smdebug's own writer thread dies when the disk is full,
-    and the caller then waits for it for ever; it also costs a millisecond a step to start.
-    """
-
-    def __init__(  # smdebug's signature; there is no queue here and nothing to flush in time
-        self,
-        path: str,
-        max_queue: int = 10,
-        flush_secs: int = 120,
-        index_writer: Any = None,
-        verbose: bool = False,
-        write_checksum: bool = False,
-    ) -> None:
-        self._events = EventsWriter(
-            path=path, index_writer=index_writer, verbose=verbose, write_checksum=write_checksum
-        )
-        self._events.init()
-
-    def write_event(self, event: Any) -> None:
-        """Write one event, and its place to the index."""
-        if not isinstance(event, EventWithIndex):
-            self._events.write_event(event)
-            return
-        start, length = self._events.write_event(event.event)
-        file = get_relative_event_file_path(self._events.name())
-        self._events.index_writer.add_index(
-            TensorLocation(
-                tname=event.tensorname,
-                mode=event.get_mode(),
-                mode_step=event.mode_step,
-                event_file_name=file,
-                start_idx=start,
-                length=length,
-                worker=parse_worker_name_from_file(file),
-            )
-        )
-
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
-        self._events.flush()
-
-    def close(self) -> None:
-        """Close the file, which gets its final name now."""
-        self._events.close()
-
-    def name(self) -> str:
-        """The file's path."""
-        return str(self._events.name())
-
 
 smdebug.core.writer.EventFileWriter = DirectWriter
 
@@ -97,8 +42,12 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
 
     failure: BaseException | None = None
 
+    inert = True
+    """A copied or pickled network holds an empty hook, which is to do nothing rather than crash."""
+
     def __init__(self, **settings: Any) -> None:
         self.seconds = 0.0
+        self.inert = False
         super().__init__(**settings)
 
     def has_default_configuration(self) -> bool:
@@ -122,11 +71,16 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
 
     def forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
         """smdebug's own, timed."""
-        self._timed(super().forward_pre_hook)(module, inputs)
+        if not self.inert:
+            self._timed(super().forward_pre_hook)(module, inputs)
 
     def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         """smdebug's own, timed."""
-        self._timed(super().forward_hook)(module, inputs, outputs)
+        if not self.inert:
+            self._timed(super().forward_hook)(module, inputs, outputs)
+
+    def fhook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Of smdebug's profiler, which is off."""
 
     def _timed(self, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any) -> Any:

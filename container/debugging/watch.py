@@ -26,7 +26,7 @@ PAUSE = 5.0
 """Seconds between two looks, at least."""
 PAUSE_SHARE = 50
 """How many times longer than a look the pause after it is."""
-LAST_LOOK_SECONDS = 60.0
+LAST_LOOK_SECONDS = 20.0
 
 
 class Watch:

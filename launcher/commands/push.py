@@ -15,6 +15,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained", metavar="NAMES", help="ImageNet weights to put inside: resnet18,resnet50"
     )
+    parser.add_argument(
+        "--base-image", metavar="IMAGE", help="what the image starts from (the Dockerfile's)"
+    )
 
 
 def run(session: Session, options: argparse.Namespace) -> int:
@@ -24,6 +27,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
         tag=options.tag,
         region=session.settings.region,
         pretrained=options.pretrained,
+        base_image=options.base_image,
         local=not session.backend.paid,
     )
     if options.dry_run:

@@ -148,11 +148,9 @@ class Tuner:
         self.say("InProgress")
 
     def _compare(self, name: str, value: float) -> None:
-        better = (
-            self.best_value is None
-            or (value > self.best_value) == (self.goal["Type"] == "Maximize")
-        ) and value != self.best_value
-        if better:
+        sign = -1 if self.goal["Type"] == "Maximize" else 1
+        # Of equals the one that started first, as in every ranking of trials.
+        if self.best is None or (sign * value, name) < (sign * (self.best_value or 0.0), self.best):
             self.best, self.best_value = name, value
 
     def _values(self, name: str) -> list[float]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from container.atomic import write_atomically
 from container.debugging.profiler.profile import OPERATORS_FILE
 from container.errors import UserError
+from container.progress import say
 
 TRACE_FILE = "trace.json.gz"
 _KEPT = 40
@@ -38,20 +40,34 @@ class OperatorProfiler:
 
     def before_step(self, step: int) -> None:
         """Called before each training step; the first is step 0."""
-        if self._steps and step == self._steps[0]:
-            activities = [torch.profiler.ProfilerActivity.CPU]
-            if torch.cuda.is_available():
-                activities.append(torch.profiler.ProfilerActivity.CUDA)
-            self._profiler = torch.profiler.profile(activities=activities)
-            self._profiler.start()
-        elif self._steps and step == self._steps[1] + 1:
+        if self._steps and step == self._steps[1] + 1:
             self.close()
+        elif self._steps and step == self._steps[0] and self._profiler is None:
+            self._guarded(self._start)
 
     def close(self) -> None:
         """Write what was measured, if anything was."""
-        profiler, self._profiler = self._profiler, None
-        if profiler is None:
-            return
+        if self._profiler is not None:
+            self._guarded(self._write)
+            self._profiler = None
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        """Training goes on whatever ails the profiler."""
+        try:
+            call()
+        except Exception as error:
+            self._steps = None
+            say(f"Operators are not timed ({type(error).__name__}: {error}).")
+
+    def _start(self) -> None:
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        self._profiler = torch.profiler.profile(activities=activities)
+        self._profiler.start()
+
+    def _write(self) -> None:
+        profiler = self._profiler
         profiler.stop()
         self._directory.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(self._directory / TRACE_FILE))
