@@ -85,11 +85,16 @@ def main(argv: Sequence[str]) -> int:
         if argv[:1] == [completion.NAME]:
             return _complete(argv[1:])
         options = _read(argv)
-        return _run(options, Path.cwd())
+        code = _run(options, Path.cwd())
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
     except (ClientError, BotoCoreError) as error:
         print(f"error: {refusals.sentence(error)}", file=sys.stderr)
+    except BrokenPipeError:
+        # Whoever read this has gone, as `head` does; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print(f"\nInterrupted. {GOES_ON}", file=sys.stderr)
         return INTERRUPTED

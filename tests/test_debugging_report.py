@@ -11,13 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from opt_ml import OptMl, write_images
 
 from container.debugging import report
+from container.debugging.observer import Observer
 from container.debugging.profiler.profile import Profile
 from container.debugging.report.material import Answers, Material
 from container.debugging.report.mistakes import calibration, confused_pairs
 from container.debugging.rules.rule import Result
+from container.hyperparameters import Hyperparameters
+from container.job import Job
+from container.training.decoded import DecodedImages
 
 CLASSES = 133
 STYLE = Path(report.__file__).with_name("style.css").read_text()
@@ -190,6 +195,26 @@ def test_answers_are_counted_right() -> None:
     assert error == pytest.approx((0.6 + 0.3 + 0.8 + 0.1) / 4)
 
 
+def test_answers_belong_to_the_split_that_was_evaluated_last(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+
+    def split(*labels: int) -> DecodedImages:
+        paths = tuple(Path(f"{i}.jpg") for i in range(len(labels)))
+        return DecodedImages((pixels,) * len(labels), np.array(labels), paths, ())
+
+    observer = Observer(Job(tmp_path), Hyperparameters(profile=False))
+    # Of the same length, and stopped before the test.
+    splits = {"validation": split(0, 1, 1), "test": split(1, 1, 0)}
+    observer.describe(classes=("cat", "dog"), splits=splits, digest="", device="CPU")
+    observer.evaluation()
+    observer.answered(torch.eye(2), torch.tensor([0, 1]))
+    observer.answered(torch.eye(2)[1:], torch.tensor([1]))
+    observer.report("stopped")
+    content = json.loads((tmp_path / "output/data/report.json").read_text())
+    assert content["answers"]["split"] == "validation"
+    assert content["answers"]["accuracy"] == 1
+
+
 def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
     page = report.write(Material(outcome="failed", failure="No images."), tmp_path)
     assert "No images." in page.read_text()
@@ -232,6 +257,7 @@ def test_every_training_ends_with_a_report(opt_ml: OptMl) -> None:
     content = json.loads((opt_ml.base / "output/data/report.json").read_text())
     assert content["operators"][0]["operator"].startswith("aten::")
     assert content["answers"]["split"] == "test"
+    assert content["answers"]["accuracy"] == opt_ml.metrics()[-1]["test:accuracy"]
 
 
 def test_a_training_that_fails_has_a_report_too(opt_ml: OptMl) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from opt_ml import ROOT, OptMl, write_images
 
-from container.debugging.rules import RULES
+from container.debugging.rules import RULES, create
 from container.debugging.rules.selection import as_text, from_text, select
 from container.debugging.watch import read_results
 from container.errors import UserError
@@ -182,7 +182,7 @@ def test_rules_travel_to_their_process_unchanged() -> None:
     chosen = select("all", (), pretrained=False)
     assert from_text(as_text(chosen)) == chosen
     (rule,) = select("Overfit:patience=3:ratio_threshold=0.5", (), pretrained=False)
-    assert vars(rule) == {"start_step": 0, "patience": 3, "ratio_threshold": 0.5}
+    assert vars(rule) == vars(create("Overfit", {})) | {"patience": 3, "ratio_threshold": 0.5}
 
 
 def test_rules_need_a_parameter_with_a_value() -> None:

@@ -128,3 +128,13 @@ def test_the_door_teaches_and_refuses(tmp_path: Path) -> None:
     assert door("train", "--help").returncode == 0
     status = door("status", "--json")
     assert json.loads(status.stdout) == {"front": [], "on": "process", "entries": []}
+
+
+def test_a_reader_that_goes_away_is_no_error(workspace: Workspace) -> None:
+    process = workspace.start("train", "--data", workspace.data, "--dry-run")
+    assert process.stdout
+    process.stdout.close()
+    assert process.stderr
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=30) == 1

@@ -135,11 +135,11 @@ def test_tune_then_deploy_and_train_the_best(workspace: Workspace) -> None:
     assert values["HyperParameters"]["lr"] == str(float(found["best_hyperparameters"]["lr"]))
     assert values["HyperParameters"]["weights"] == "none"
 
-    warm = workspace.run(
-        *("tune", "--set", *FAST, "epochs=1", "--range", "lr=1e-4:1e-2:log"),
-        *("--jobs", "1", "--warm-start"),
-    )
-    assert warm.code == 0, warm.stderr
+    warm = workspace.run("tune", "--warm-start", "--dry-run").json["requests"][0]["request"]
+    assert warm["WarmStartConfig"] == {
+        "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": found["tuning_job"]}],
+        "WarmStartType": "TransferLearning",
+    }
     assert "tuning" in workspace.run("status").stdout
 
 
@@ -269,6 +269,23 @@ class Jobs:
                 job["TrainingJobStatus"] = "Completed"
         return job
 
+    def list_training_jobs_for_hyper_parameter_tuning_job(self, **request: Any) -> dict[str, Any]:
+        """An earlier tuning that has found that small learning rates are good."""
+        assert request == {"HyperParameterTuningJobName": "earlier"}
+        rates = [10 ** -(index / 4) for index in range(16)]
+        return {
+            "TrainingJobSummaries": [
+                {
+                    "TunedHyperParameters": {"lr": str(rate)},
+                    "FinalHyperParameterTuningJobObjectiveMetric": {
+                        "MetricName": "validation:loss",
+                        "Value": rate,
+                    },
+                }
+                for rate in rates
+            ]
+        }
+
     def stop_training_job(self, **request: Any) -> None:
         self.jobs[request["TrainingJobName"]]["TrainingJobStatus"] = "Stopped"
 
@@ -295,6 +312,26 @@ def test_hopeless_trials_are_stopped_and_the_best_is_found(
     losses = {name: job["loss"] for name, job in jobs.jobs.items()}
     assert progress["best"] == min(losses, key=lambda name: losses[name])
     assert progress["best"] not in stopped
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_a_warm_start_begins_where_the_earlier_tuning_was_good(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuner, "POLL_SECONDS", 0)
+    request = dry(
+        workspace,
+        *("--objective", "validation:loss", "--range", "lr=1e-4:1:log", "--jobs", "6"),
+    )
+
+    def mean_loss(name: str, given: dict[str, Any]) -> float:
+        jobs: Any = Jobs(workspace.path / name)
+        directory = workspace.path / name / "hyper-parameter-tuning-jobs/tuning"
+        tuner.Tuner(directory, jobs, given).run()
+        return float(sum(job["loss"] for job in jobs.jobs.values()))
+
+    parents = {"ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": "earlier"}]}
+    assert mean_loss("warm", {**request, "WarmStartConfig": parents}) < mean_loss("cold", request)
 
 
 def a_result(direction: str = "Maximize") -> Result:

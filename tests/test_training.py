@@ -87,7 +87,8 @@ def test_a_frozen_backbone_keeps_the_channels_pretrained_weights(opt_ml: OptMl) 
     for name, tensor in pretrained.items():
         if not name.startswith("fc.") and name in weights:
             assert torch.equal(tensor, torch.from_numpy(weights[name])), name
-    assert opt_ml.facts()["metrics"]["validation:accuracy"] == 1.0
+    losses = [entry["train:loss"] for entry in opt_ml.metrics() if "train:loss" in entry]
+    assert losses[-1] < losses[0]
 
 
 def test_without_any_way_to_weights_the_sentence_names_them_all(opt_ml: OptMl) -> None:

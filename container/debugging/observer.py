@@ -74,7 +74,7 @@ class Observer:
         self._digest = ""
         self._device = ""
         self._rates = array("f")
-        self._answers: list[Tensor] = []
+        self._answers: list[tuple[Tensor, Tensor]] = []
         self._watch: Watch | None = None
         self._finished = False
 
@@ -121,9 +121,9 @@ class Observer:
         self.clock.end_step()
         self._operators.before_step(self.clock.count)
 
-    def answered(self, logits: Tensor) -> None:
+    def answered(self, logits: Tensor, labels: Tensor) -> None:
         """The network's scores for the next images of the split that is evaluated."""
-        self._answers.append(logits.detach().float().cpu())
+        self._answers.append((logits.detach().float().cpu(), labels))
 
     def measured(self, values: Mapping[Metric, float]) -> None:
         """The metrics of an epoch, or of the test."""
@@ -201,10 +201,12 @@ class Observer:
         """The last evaluation's, which is the test's where there is one."""
         if not self._answers:
             return None
-        scores = torch.cat(self._answers).softmax(1).numpy()
+        scores = torch.cat([logits for logits, _ in self._answers]).softmax(1).numpy()
+        truth = torch.cat([labels for _, labels in self._answers]).numpy()
         for name in ("test", "validation"):
             split = self._splits.get(name)
-            if split is not None and len(split.labels) == len(scores):
+            # An evaluation that was stopped, or of other images, is nothing to show.
+            if split is not None and np.array_equal(split.labels, truth):
                 return Answers(name, split.labels, scores, split.images, split.paths)
         return None
 

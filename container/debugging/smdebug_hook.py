@@ -25,16 +25,15 @@ from container.progress import say
 os.environ.setdefault("SMPROFILER_CONFIG_PATH", os.devnull + "/none")
 os.environ.setdefault("SMDEBUG_LOG_LEVEL", "critical")
 
-import smdebug.core.writer
 import smdebug.pytorch
 from smdebug.core.error_handling_agent import ErrorHandlingAgent
 
-from container.debugging.direct_writer import DirectWriter
+from container.debugging.direct_writer import install
 
 RESERVED_BYTES = 256 * 2**20
 """Room that tensors leave on their disk: the model and the checkpoints come first."""
 
-smdebug.core.writer.EventFileWriter = DirectWriter
+install()
 
 
 class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]

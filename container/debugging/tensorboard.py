@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from container.debugging.wire import bytes_field, double_field, float_field, integer_field
+
 
 class EventFile:
     """Appends numbers to one event file; each is on disk when `add` returns."""
@@ -17,44 +19,21 @@ class EventFile:
         directory.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{int(time.time())}.{os.uname().nodename}.{os.getpid()}"
         self.path = directory / name
-        self._write(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
+        self._write(double_field(1, time.time()) + bytes_field(3, b"brain.Event:2"))
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """Numbers under their names, at a step."""
         summary = b"".join(
-            _bytes(1, _bytes(1, name.encode()) + _float(2, value)) for name, value in values.items()
+            bytes_field(1, bytes_field(1, name.encode()) + float_field(2, value))
+            for name, value in values.items()
         )
-        self._write(_double(1, time.time()) + _integer(2, step) + _bytes(5, summary))
+        self._write(double_field(1, time.time()) + integer_field(2, step) + bytes_field(5, summary))
 
     def _write(self, event: bytes) -> None:
         length = struct.pack("<Q", len(event))
         record = length + _checksum(length) + event + _checksum(event)
         with self.path.open("ab") as file:
             file.write(record)
-
-
-def _bytes(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(content)) + content
-
-
-def _integer(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _double(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 1) + struct.pack("<d", value)
-
-
-def _float(field: int, value: float) -> bytes:
-    return _varint(field << 3 | 5) + struct.pack("<f", value)
-
-
-def _varint(value: int) -> bytes:
-    parts = []
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
 
 
 def _table() -> tuple[int, ...]:

@@ -221,7 +221,7 @@ class Training:
         ):
             with self.processor.autocast():
                 logits = self.network(images.inputs(views.to(self.processor.device)))
-            self.observer.answered(logits)
+            self.observer.answered(logits, labels)
             targets = labels.to(self.processor.device)
             loss_sum += float(self.criterion(logits.float(), targets)) * len(labels)
             correct += int((logits.argmax(1) == targets).sum())

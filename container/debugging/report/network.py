@@ -87,7 +87,7 @@ def _map(tensors: Tensors, title: str, names: list[str], measure: str, note: str
         title,
         _with_stages(kept, heat_map(title, logs, alt, low=low, high=max(high, low + 1)))
         + _ends(steps)
-        + scale(f"10^{low:.0f}", f"10^{max(high, low + 1):.0f}"),
+        + scale(f"10^{int(low)}", f"10^{int(max(high, low + 1))}"),
         note,
     )
 

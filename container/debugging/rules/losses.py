@@ -126,14 +126,15 @@ class Overfit(Rule):
         """Compare each evaluation with the training before it.
 
         Early in a training from scratch the normalisation's statistics lag behind the weights, and
-        the validation loss is many times the training loss; it then falls from look to look.
+        the validation loss is many times the training loss; it then falls from look to look. So the
+        first evaluation is never judged.
         """
         every = rounds(tensors)
         first = every[0].train[0] if every else 0.0
         shown, before = 0, float("inf")
         for each in every:
             train, validation = np.array(each.train), np.array(each.validation)
-            falling = validation.mean() < (1 - self.improvement) * before < float("inf")
+            falling = validation.mean() < (1 - self.improvement) * before
             before = float(validation.mean())
             if each.step < self.start_step or falling or train.mean() > self.learned_share * first:
                 shown = 0
