@@ -31,6 +31,10 @@ if [[ -f $directory/dockerd.pid ]]; then
 fi
 
 if [[ $clean == yes && -d $directory/data ]]; then
+    # A container on the host's own network leaves that network's handle mounted.
+    for handle in "$directory"/run/netns/*; do
+        if mountpoint --quiet "$handle"; then umount "$handle"; fi
+    done
     rm -rf -- "$directory"/{data,run,daemon.json,dockerd.log,dockerd.pid}
     rmdir --ignore-fail-on-non-empty "$directory"
     say "$directory is clean"
