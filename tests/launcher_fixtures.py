@@ -29,9 +29,10 @@ def workspace(tmp_path: Path, digits: Path) -> Iterator[Workspace]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Iterator[Workspace]:
     """A working directory whose last job has trained a model."""
+    place = Workspace(tmp_path_factory.mktemp("trained"), digits)
     with no_account():
-        place = Workspace(tmp_path_factory.mktemp("trained"), digits)
         answer = place.run("train", "--data", digits, "--set", *TINY)
-        assert answer.code == 0, answer.stderr
-        yield place
+    assert answer.code == 0, answer.stderr
+    yield place
+    with no_account():
         place.clean()

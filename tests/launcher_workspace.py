@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +68,8 @@ class Workspace:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell starts what it runs in the background with Ctrl-C ignored, these tests too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     @property
@@ -104,9 +107,9 @@ def scrubbed() -> dict[str, str]:
 @contextlib.contextmanager
 def no_account() -> Iterator[None]:
     """The scrubbed environment, for as long as it lasts."""
-    before = dict(os.environ)
+    before, clean = dict(os.environ), scrubbed()
     os.environ.clear()
-    os.environ.update(scrubbed())
+    os.environ.update(clean)
     try:
         yield
     finally:
