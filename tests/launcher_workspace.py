@@ -69,7 +69,7 @@ class Workspace:
             stderr=subprocess.PIPE,
             text=True,
             # A shell starts what it runs in the background with Ctrl-C ignored, these tests too.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
     @property
