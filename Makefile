@@ -30,6 +30,7 @@ check: venv ## lint, types and formatting; changes nothing
 
 docs: venv ## write the parts of the README that the code knows best
 	python -m docs.generate
+	python -m docs.rules
 
 fix: venv ## repair what lint and formatting can
 	ruff check --fix
