@@ -26,6 +26,7 @@ check: venv ## lint, types and formatting; changes nothing
 	ruff format --check
 	mypy
 	python -m docs.generate --check
+	python -m docs.rules --check
 	shellcheck build_and_push.sh requirements/*.sh requirements/zig-cc tests/engine/*.sh .ci/run
 
 docs: venv ## write the parts of the README that the code knows best

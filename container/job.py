@@ -75,7 +75,7 @@ class Job:
         return self._read("hyperparameters.json") or {}
 
     def environment(self) -> "JobEnvironment":
-        """Hosts, channels and devices, through SageMaker's own toolkit. Raises UserError."""
+        """Hosts and channels, through SageMaker's own toolkit. Raises UserError."""
         # The toolkit reads SAGEMAKER_BASE_DIR when it is imported, and creates `code` beside it.
         os.environ["SAGEMAKER_BASE_DIR"] = str(self.base)
         try:
@@ -99,7 +99,6 @@ class Job:
             hosts=tuple(toolkit.hosts),
             current_host=toolkit.current_host,
             network_interface=toolkit.network_interface_name,
-            gpus=toolkit.num_gpus,
         )
 
     def fail(self, error: Exception) -> None:
@@ -144,4 +143,3 @@ class JobEnvironment:
     hosts: tuple[str, ...]
     current_host: str
     network_interface: str
-    gpus: int

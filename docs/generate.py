@@ -2,12 +2,13 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from container import hyperparameters
 from container.hyperparameters import TuningRange
 from container.serving import settings
+from docs.sections import Sections, fill, main
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -64,7 +65,7 @@ def benchmark_tables() -> str:
     return (ROOT / "benchmarks/results.md").read_text().rstrip()
 
 
-SECTIONS: dict[str, Callable[[], str]] = {
+SECTIONS: Sections = {
     "hyperparameters": hyperparameter_table,
     "variables": variable_table,
     "benchmarks": benchmark_tables,
@@ -74,11 +75,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
 
 def generate(text: str) -> str:
     """The README with every generated section made anew."""
-    for name, make in SECTIONS.items():
-        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, rest = text.split(start)
-        text = f"{before}{start}\n{make()}\n{end}{rest.split(end)[1]}"
-    return text
+    return fill(text, SECTIONS)
 
 
 def _tuning_range(tune: hyperparameters.Tuning) -> str:
@@ -95,8 +92,4 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 if __name__ == "__main__":
-    current = README.read_text()
-    if sys.argv[1:] == ["--check"]:
-        stale = current != generate(current)
-        sys.exit("README.md is not up to date: make docs" if stale else 0)
-    README.write_text(generate(current))
+    main(README, SECTIONS, sys.argv[1:])

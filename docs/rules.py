@@ -9,6 +9,7 @@ from container.debugging.presets import PRESETS
 from container.debugging.profiler.rules import PROFILE_RULES
 from container.debugging.rules import RULES
 from container.debugging.rules.rule import Declared
+from docs.sections import fill, main
 
 PAGE = Path(__file__).with_name("debugging.md")
 
@@ -67,19 +68,8 @@ SECTIONS = {"presets": presets, "rules": rules, "profile-rules": profile_rules}
 
 def generate(text: str) -> str:
     """The page with every generated section made anew."""
-    for name, make in SECTIONS.items():
-        start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, rest = text.split(start)
-        text = f"{before}{start}\n{make()}\n{end}{rest.split(end)[1]}"
-    return text
+    return fill(text, SECTIONS)
 
 
 if __name__ == "__main__":
-    current = PAGE.read_text()
-    if sys.argv[1:] == ["--check"]:
-        sys.exit(
-            "docs/debugging.md is stale: python -m docs.rules"
-            if current != generate(current)
-            else 0
-        )
-    PAGE.write_text(generate(current))
+    main(PAGE, SECTIONS, sys.argv[1:])
