@@ -9,7 +9,7 @@ import pytest
 
 from launcher import cli, policies, recipes, settings
 
-PAGE = Path(__file__).parents[1] / "docs/launcher.md"
+PAGE = Path(__file__).parents[2] / "docs/launcher.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ from launcher import cli
 from launcher.local.client import LocalSageMaker
 from launcher.local.jobs import JobsFolder
 
-LAUNCH = Path(__file__).parents[1] / "launch.py"
+LAUNCH = Path(__file__).parents[2] / "launch.py"
 TINY = ("weights=none", "trainable=all", "image-size=32", "epochs=1", "batch-size=32")
 """Hyperparameters of a training that takes seconds."""
 ROLE = "arn:aws:iam::123456789012:role/kennel"

@@ -22,7 +22,7 @@ from examples.digits import write_digits
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 DIGITS = (
     *("--arch", "resnet18", "--weights", "none", "--trainable", "all"),
     *("--image-size", "64", "--crop-scale", "0.8", "--flip", "false", "--lr", "0.002"),

@@ -15,7 +15,7 @@ from launcher.local.docker import DockerEngine, tunnel_arguments
 
 pytest_plugins = ("launcher_fixtures",)
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_an_engine_that_is_reached_by_ssh_has_a_tunnel_to_its_loopback_address() -> None:

@@ -21,7 +21,7 @@ from serving_artifacts import encoded, npy, photograph
 
 from container.serving import settings
 
-SERVE = Path(__file__).parent.parent / "serve"
+SERVE = Path(__file__).parents[2] / "serve"
 DEADLINE_SECONDS = 60
 """Far more than anything here takes, for a machine that does much else."""
 

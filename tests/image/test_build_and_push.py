@@ -20,7 +20,7 @@ import pytest
 from docker_engine import docker, require_engine, skip_or_fail, wait_until
 from moto.server import ThreadedMotoServer
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "build_and_push.sh"
 SHELL_TOOLS = ("bash", "cat", "dirname", "git", "grep", "sed", "tail")
 ACCOUNT = "123456789012"

@@ -19,7 +19,7 @@ from container.serving import classifier, engine, settings
 from container.serving.openvino_engine import OpenVinoEngine
 from container.serving.torch_engine import TorchEngine
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("architecture", RESNETS)

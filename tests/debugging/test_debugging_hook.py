@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from debugging_nets import ResNet, train
+from opt_ml import ROOT
 from torch import nn
 
 from container.debugging import hook as hooks
@@ -35,7 +36,7 @@ CONFIGURATION = {
         },
     ]
 }
-PYTHONPATH = os.pathsep.join(map(str, (Path(__file__).parent, Path(__file__).parents[1])))
+PYTHONPATH = os.pathsep.join(map(str, (ROOT / "tests/support", ROOT)))
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 QUICK = {"weights": "none", "trainable": "all", "image-size": "32", "epochs": "1"}
 """Hyperparameters with which a training takes seconds."""
