@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from container.errors import UserError
 from container.hyperparameters import parse
 from container.job import Job
+from container.quick_start import import_torchvision
 from container.training import flags, script_mode
 from container.training.stopping import Stopped, StopSignal
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str]) -> int:
             return script_mode.run(job)
         options = parse(job.read_hyperparameters(), given)
         # Imported late: torch takes seconds, and `--help` and misspelt options none.
+        import_torchvision()
         from container.training.run import train
 
         train(job, options, stop)
