@@ -31,15 +31,16 @@ def nvidia_devices() -> int:
 def _quota_v2() -> float | None:
     """The tightest quota from this process's control group up to the root."""
     quotas = []
-    for directory in _own_groups():
-        quota, _, period = _read(directory / "cpu.max").partition(" ")
+    for directory in own_groups():
+        quota, _, period = read(directory / "cpu.max").partition(" ")
         if quota.isdigit() and period.isdigit():
             quotas.append(int(quota) / int(period))
     return min(quotas, default=None)
 
 
-def _own_groups() -> list[Path]:
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
+def own_groups() -> list[Path]:
+    """This process's control groups (cgroup v2), from its own up to the root."""
+    for line in read(Path("/proc/self/cgroup")).splitlines():
         if line.startswith("0::/"):
             own = CGROUPS / line.removeprefix("0::/")
             return [own, *(parent for parent in own.parents if parent.is_relative_to(CGROUPS))]
@@ -47,12 +48,13 @@ def _own_groups() -> list[Path]:
 
 
 def _quota_v1() -> float | None:
-    quota = _read(CGROUPS / "cpu/cpu.cfs_quota_us")
-    period = _read(CGROUPS / "cpu/cpu.cfs_period_us")
+    quota = read(CGROUPS / "cpu/cpu.cfs_quota_us")
+    period = read(CGROUPS / "cpu/cpu.cfs_period_us")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """The text of a small file of the kernel's, or nothing."""
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, ValueError):

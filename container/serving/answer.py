@@ -1,10 +1,10 @@
-"""How predictions are written: plain scores or ranked labels, as JSON or as CSV."""
+"""How predictions are written: plain scores or ranked labels, as JSON, JSON lines or CSV."""
 
 import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,15 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import BadRequest, NotAcceptable
 from werkzeug.http import parse_options_header
 
+from container.images import ImageError
 from container.serving.classifier import Probabilities
+from container.serving.items import Outcome
 
 JSON = "application/json"
+JSON_LINES = "application/jsonlines"
 CSV = "text/csv"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
+_SYNONYMS = {"application/jsonl": JSON_LINES, "application/x-ndjson": JSON_LINES}
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,17 @@ class Form:
     """How many ranked labels; 0 means all of them; None asks for plain scores."""
 
 
-def choose(accepted: MIMEAccept, custom_attributes: str) -> Form:
+def choose(accepted: MIMEAccept, custom_attributes: str, usual: str = JSON) -> Form:
     """Read the form from the Accept header and from SageMaker's custom attributes.
 
     Custom attributes are free text that others use too, so what is not known here is ignored.
+    `usual` is the media type where the client has no wish.
 
     Raises:
-        NotAcceptable: neither JSON nor CSV would do.
+        NotAcceptable: none of our media types would do.
         BadRequest: `verbose` or `top_k` is not what it must be.
     """
-    media_type, parameters = _negotiate(accepted)
+    media_type, parameters = _negotiate(accepted, usual)
     # SageMaker passes at most 1,024 characters; longer ones would cost the pattern time.
     options = dict(re.findall(r"([\w-]+)\s*=\s*([^\s,;]*)", custom_attributes[:1024])) | parameters
     top_k = options.get("top_k")
@@ -48,38 +53,51 @@ def choose(accepted: MIMEAccept, custom_attributes: str) -> Form:
     return Form(media_type, int(top_k))
 
 
-def write(
-    form: Form, classes: Sequence[str], predictions: Sequence[Probabilities], *, several: bool
-) -> str:
-    """The body of the answer, with one entry or line per image where there are several."""
-    if form.top is None:
-        rows = [_numbers(probabilities) for probabilities in predictions]
-        if form.media_type == CSV:
-            return "".join(f"{row}\n" for row in rows)
-        arrays = [f"[{row}]" for row in rows]
-        return f"[{','.join(arrays)}]" if several else arrays[0]
-    ranked = [_ranked(classes, probabilities, form.top) for probabilities in predictions]
+def write(form: Form, classes: Sequence[str], outcome: Probabilities) -> str:
+    """The answer for a request of one image."""
     if form.media_type == CSV:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows((label, f"{value:.7g}") for pairs in ranked for label, value in pairs)
-        return text.getvalue()
+        return _csv(_rows(form, classes, outcome))
+    return _entry(form, classes, outcome) + ("\n" if form.media_type == JSON_LINES else "")
+
+
+def write_several(
+    form: Form, classes: Sequence[str], names: Sequence[str | None], outcomes: Sequence[Outcome]
+) -> str:
+    """The answer for a request of several images: an entry for each, in order.
+
+    An image that could not be used is `{"error": "..."}` in its place, in CSV a row with nothing
+    but the sentence after what the image is called. Images that have names are answered by them.
+    """
+    if form.media_type == CSV:
+        return _csv(
+            [*_called(form, name, place), *row]
+            for place, (name, outcome) in enumerate(zip(names, outcomes, strict=True))
+            for row in _rows(form, classes, outcome)
+        )
     entries = [
-        [{"label": label, "probability": value} for label, value in pairs] for pairs in ranked
+        _entry(form, classes, outcome) if name is None else _named(form, classes, name, outcome)
+        for name, outcome in zip(names, outcomes, strict=True)
     ]
-    return json.dumps(entries if several else entries[0], ensure_ascii=False)
+    if form.media_type == JSON_LINES:
+        return "".join(f"{entry}\n" for entry in entries)
+    return f"[{','.join(entries)}]"
 
 
-def _negotiate(accepted: MIMEAccept) -> tuple[str, dict[str, str]]:
+def _negotiate(accepted: MIMEAccept, usual: str) -> tuple[str, dict[str, str]]:
     """The best of our media types, and the parameters that the client gave it."""
     if not accepted:
-        return JSON, {}
+        return usual, {}
     parsed = [(*parse_options_header(value), quality) for value, quality in accepted]
-    plain = MIMEAccept([(media_type, quality) for media_type, _, quality in parsed])
-    best = plain.best_match([JSON, CSV])
+    wishes = [
+        (_SYNONYMS.get(media_type.lower(), media_type.lower()), parameters, quality)
+        for media_type, parameters, quality in parsed
+    ]
+    plain = MIMEAccept([(media_type, quality) for media_type, _, quality in wishes])
+    ours = sorted((JSON, CSV, JSON_LINES), key=usual.__ne__)  # the first of equals is taken
+    best = plain.best_match(ours)
     if best is None:
-        raise NotAcceptable(f"Accept must allow {JSON} or {CSV}.")
-    given = (parameters for media_type, parameters, _ in parsed if media_type.lower() == best)
+        raise NotAcceptable(f"Accept must allow {JSON}, {JSON_LINES} or {CSV}.")
+    given = (parameters for media_type, parameters, _ in wishes if media_type == best)
     return best, next(given, {})
 
 
@@ -89,6 +107,49 @@ def _is_true(value: str) -> bool:
     if value.lower() in _FALSE:
         return False
     raise BadRequest(f"verbose must be true or false, not {value!r}.")
+
+
+def _entry(form: Form, classes: Sequence[str], outcome: Outcome) -> str:
+    """One image's answer as JSON."""
+    if isinstance(outcome, ImageError):
+        return json.dumps({"error": str(outcome)}, ensure_ascii=False)
+    if form.top is None:
+        return f"[{_numbers(outcome)}]"
+    pairs = _ranked(classes, outcome, form.top)
+    return json.dumps(
+        [{"label": label, "probability": value} for label, value in pairs], ensure_ascii=False
+    )
+
+
+def _named(form: Form, classes: Sequence[str], name: str, outcome: Outcome) -> str:
+    """One image's answer as a JSON object that says its name."""
+    key = json.dumps({"name": name})[:-1]
+    entry = _entry(form, classes, outcome)
+    if isinstance(outcome, ImageError):
+        return f"{key}, {entry[1:]}"
+    return f'{key}, "{"scores" if form.top is None else "predictions"}": {entry}}}'
+
+
+def _rows(form: Form, classes: Sequence[str], outcome: Outcome) -> list[list[str]]:
+    """One image's answer as rows of CSV."""
+    if isinstance(outcome, ImageError):
+        return [["", str(outcome)]] if form.top is not None else [[str(outcome)]]
+    if form.top is None:
+        return [_numbers(outcome).split(",")]
+    return [[label, f"{value:.7g}"] for label, value in _ranked(classes, outcome, form.top)]
+
+
+def _called(form: Form, name: str | None, place: int) -> list[str]:
+    """The first column: the image's name, or its place from 0 where rows do not tell it."""
+    if name is not None:
+        return [name]
+    return [] if form.top is None else [str(place)]
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def _numbers(probabilities: Probabilities) -> str:

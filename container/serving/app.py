@@ -4,126 +4,124 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.h
 """
 
 import contextlib
-import json
-import logging
 import threading
-from typing import Any
+from collections.abc import Iterator
 
 from flask import Flask, Response, request
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-    ServiceUnavailable,
-)
+from werkzeug.exceptions import ServiceUnavailable
 
-from container.images import ImageError, ImageTooLargeError
-from container.serving import answer, payload
-from container.serving.classifier import Loading
-from container.serving.settings import Settings
+from container.serving import model_routes, openapi
+from container.serving.intake import read_body
+from container.serving.invocation import Call, Model
+from container.serving.loading import Loading
+from container.serving.model_table import ModelTable
+from container.serving.reports import error_response, json_response
+from container.serving.settings import THREADS_FOR_PINGS, Settings
+from container.serving.telemetry import Telemetry
 
-log = logging.getLogger(__name__)
-
-THREADS_FOR_PINGS = 2
-"""Threads that invocations leave free: a ping must be answered within 2 seconds at any load."""
+ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 MAX_CONCURRENT_TRANSFORM_MB = 100
 """Batch transform refuses MaxConcurrentTransforms x MaxPayloadInMB above it."""
 
 
-def create_app(loading: Loading, settings: Settings) -> Flask:
-    """The application; it answers pings at once, and invocations once the model is there."""
+class Admission:
+    """How many requests are worked on at once: the others are refused, and pings stay quick."""
+
+    def __init__(self, most: int) -> None:
+        self.running = 0
+        self._most = most
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Take a place. Raises ServiceUnavailable where there is none."""
+        with self._lock:
+            if self.running == self._most:
+                raise ServiceUnavailable("All threads are busy; try again.", retry_after=1)
+            self.running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.running -= 1
+
+
+def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
+    """The application, for one model that is loading or for many that come and go.
+
+    It answers pings at once, and invocations once the model is there.
+    """
     app = Flask(__name__, static_folder=None)
     # One more than allowed: Werkzeug cuts a chunked body off at its limit without a word.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_payload + 1
-    admission = threading.BoundedSemaphore(settings.threads - THREADS_FOR_PINGS)
+    admitted = Admission(settings.threads - THREADS_FOR_PINGS)
+    telemetry = Telemetry()
+    telemetry.install(app)
+    openapi.install(app, multi_model=isinstance(served, ModelTable))
 
-    @app.get("/ping")
-    def ping() -> Response:
-        """Whether the model has answered; SageMaker sends traffic after the first 200."""
-        classifier = loading.classifier
-        if classifier is None:
-            return _json({"status": "loading"}, 503)
-        return _json({"status": "ready", "engine": classifier.engine.name}, 200)
-
-    @app.post("/invocations")
-    def invocations() -> Response:
-        """Classify the image or images in the body."""
-        classifier = loading.classifier
-        if classifier is None:
-            raise ServiceUnavailable("The model is still loading; try again.", retry_after=1)
-        if not admission.acquire(blocking=False):
-            raise ServiceUnavailable("All threads are busy; try again.", retry_after=1)
-        try:
-            form = answer.choose(
+    def invoke(model: Model) -> Response:
+        reply = model.reply(
+            Call(
+                request.content_type,
                 request.accept_mimetypes,
-                request.headers.get("X-Amzn-SageMaker-Custom-Attributes", ""),
+                request.headers.get(ATTRIBUTES, ""),
+                lambda: read_body(settings.max_payload),
             )
-            media_type = payload.check_content_type(request.content_type)
-            given = payload.parse(media_type, _body(settings))
-            predictions = [classifier.probabilities(image) for image in given.images]
-        finally:
-            admission.release()
-        text = answer.write(form, classifier.facts.classes, predictions, several=given.several)
-        return Response(text, mimetype=form.media_type)
+        )
+        telemetry.images.observe(reply.images)
+        # Names in archives need not be text.
+        body = reply.body.encode("utf-8", "replace") if isinstance(reply.body, str) else reply.body
+        return Response(body, mimetype=reply.media_type)
 
-    @app.get("/execution-parameters")
-    def execution_parameters() -> Response:
-        """What suits a batch transform job: each image is an object and a request of its own."""
-        megabytes = settings.max_payload // 2**20
-        concurrent = min(settings.threads // 2, MAX_CONCURRENT_TRANSFORM_MB // megabytes)
-        return _json(
-            {
-                "MaxConcurrentTransforms": concurrent,
-                "BatchStrategy": "SINGLE_RECORD",
-                "MaxPayloadInMB": megabytes,
-            },
-            200,
+    if isinstance(served, ModelTable):
+        table = served
+        telemetry.watch(lambda: admitted.running, lambda: table.load_seconds, lambda: len(table))
+
+        @app.get("/ping")
+        def alive() -> Response:
+            """Always ready: models are loaded when SageMaker asks for it."""
+            return json_response({"status": "ready", "models": len(table)}, 200)
+
+        app.register_blueprint(model_routes.create(table, settings.max_payload, admitted, invoke))
+    else:
+        loading = served
+        telemetry.watch(
+            lambda: admitted.running, lambda: loading.seconds, lambda: int(bool(loading.model))
         )
 
-    app.register_error_handler(Exception, _error)
+        @app.get("/ping")
+        def ping() -> Response:
+            """Whether the model has answered; SageMaker sends traffic after the first 200."""
+            if loading.model is None:
+                return json_response({"status": "loading"}, 503)
+            return json_response({"status": "ready", "engine": loading.model.description}, 200)
+
+        @app.post("/invocations")
+        def invocations() -> Response:
+            """Classify the image or images in the body."""
+            model = loading.model
+            if model is None:
+                raise ServiceUnavailable("The model is still loading; try again.", retry_after=1)
+            with admitted():
+                return invoke(model)
+
+        @app.get("/execution-parameters")
+        def execution_parameters() -> Response:
+            """What suits a batch transform job."""
+            return json_response(transform_parameters(settings), 200)
+
+    app.register_error_handler(Exception, error_response)
     return app
 
 
-def _body(settings: Settings) -> bytes:
-    """All of the request's body. Raises RequestEntityTooLarge, BadRequest."""
-    with contextlib.suppress(RequestEntityTooLarge):
-        try:
-            body = request.get_data(cache=False)
-        except RequestEntityTooLarge:
-            raise
-        except Exception:  # the server's errors for a connection that broke off or bad chunks
-            raise BadRequest("The request's body could not be read to its end.") from None
-        if len(body) <= settings.max_payload:
-            return body
-    raise RequestEntityTooLarge(
-        f"The request is larger than {settings.max_payload // 2**20} MB; send a smaller image, or "
-        "set SAGEMAKER_MAX_PAYLOAD_IN_MB."
-    )
-
-
-def _error(error: Exception) -> Response:
-    """Every error as JSON with one sentence; only our own faults are 500, and logged."""
-    if isinstance(error, ImageError):
-        return _json({"error": str(error)}, 413 if isinstance(error, ImageTooLargeError) else 400)
-    if not isinstance(error, HTTPException):
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _json({"error": "The server failed; its log says why."}, 500)
-    response = _json({"error": _sentence(error)}, error.code or 500)
-    for name, value in error.get_headers():
-        if name != "Content-Type":
-            response.headers[name] = value
-    return response
-
-
-def _sentence(error: HTTPException) -> str:
-    if isinstance(error, NotFound):
-        return f"There is nothing at {request.path}; POST an image to /invocations."
-    if isinstance(error, MethodNotAllowed):
-        return f"{request.path} takes {', '.join(error.valid_methods or ())}, not {request.method}."
-    return str(error.description)
-
-
-def _json(content: dict[str, Any], status: int) -> Response:
-    return Response(json.dumps(content), status, mimetype=answer.JSON)
+def transform_parameters(settings: Settings) -> dict[str, object]:
+    """What batch transform asks for; what the user has set in the job goes before it."""
+    megabytes = settings.max_payload // 2**20
+    concurrent = settings.concurrent_transforms or settings.threads // 2
+    return {
+        "MaxConcurrentTransforms": min(concurrent, MAX_CONCURRENT_TRANSFORM_MB // megabytes),
+        # One object is one request; records that a job's SplitType makes are joined by the job
+        # itself, and answered record by record, whatever is said here.
+        "BatchStrategy": settings.batch_strategy,
+        "MaxPayloadInMB": megabytes,
+    }

@@ -1,7 +1,7 @@
 """The loaded model: from an image in a request to one probability per class."""
 
 import threading
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,43 +42,15 @@ class Classifier:
         return probabilities
 
 
-def load(settings: Settings, slot: int) -> Classifier:
-    """Read the artifact and check that the engine repeats its reference answers.
+def load(settings: Settings, slot: int, directory: Path | None = None) -> Classifier:
+    """Read an artifact, by default the server's own, and check that the engine repeats its answers.
 
     `slot` numbers the worker processes of this server; with several GPUs each takes its own.
 
     Raises:
         UserError: the artifact cannot be used, or not on this machine.
     """
-    facts, tensors = artifact.load(settings.model_dir)
+    facts, tensors = artifact.load(directory or settings.model_dir)
     weights = dict(tensors)
     del tensors  # the engine frees each tensor once it has its own form of it
     return Classifier(facts, engine.load(settings, facts, weights, slot), processors.available())
-
-
-class Loading:
-    """A model that a background thread loads, so that pings are answered meanwhile."""
-
-    def __init__(
-        self, load: Callable[[], Classifier], on_failure: Callable[[Exception], None]
-    ) -> None:
-        self.classifier: Classifier | None = None
-        """None until the model has given its first right answers."""
-        self._load = load
-        self._on_failure = on_failure
-        # Not a daemon: a process that ends while native code compiles in a thread may crash.
-        self._thread = threading.Thread(target=self._run, name="model-loader", daemon=False)
-
-    def start(self) -> None:
-        """Begin to load."""
-        self._thread.start()
-
-    def join(self) -> None:
-        """Wait until the model is loaded or has failed to load."""
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self.classifier = self._load()
-        except Exception as error:
-            self._on_failure(error)

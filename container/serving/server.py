@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
@@ -26,7 +27,9 @@ from container.serving.settings import Settings, parse, variables
 from container.serving.worker import Worker
 
 if TYPE_CHECKING:
-    from container.serving.classifier import Classifier
+    from container.serving.invocation import Model
+    from container.serving.loading import Loading
+    from container.serving.model_table import ModelTable
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +88,13 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
+def _workers(settings: Settings) -> int:
+    """One process for each GPU, or one for all processors; only one process can know all models."""
+    if settings.multi_model or not settings.runs_torch:
+        return 1
+    return max(1, processors.nvidia_devices())
+
+
 def _writable_directory() -> str:
     """Where workers keep their sign of life, best in memory: a slow disk looks like a hang.
 
@@ -105,8 +115,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._options = {
             "bind": f"fd://{listener.detach()}",
             "worker_class": Worker,
-            # One process for each GPU, or one for all processors.
-            "workers": processors.nvidia_devices() or 1 if settings.runs_torch else 1,
+            "workers": _workers(settings),
             "threads": settings.threads,
             "timeout": HANG_SECONDS,
             "graceful_timeout": GRACEFUL_SECONDS,
@@ -130,34 +139,45 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Any:
         """The application of one worker, in its own process."""
-        from container.serving.classifier import Loading
-
-        loading = Loading(self._load_model, _give_up)
-        loading.start()
+        served = self._table() if self._settings.multi_model else self._loading()
         # Flask is imported while the other thread reads the weights.
         from container.serving.app import create_app
 
-        return create_app(loading, self._settings)
+        return create_app(served, self._settings)
 
     def run(self) -> None:
         """Become the master, until SIGTERM."""
         _Master(self).run()
 
-    def _load_model(self) -> "Classifier":
-        from container.serving import classifier
+    def _loading(self) -> "Loading":
+        from container.serving.loading import Loading
+
+        loading = Loading(self._load_model, _give_up)
+        loading.start()
+        return loading
+
+    def _table(self) -> "ModelTable":
+        from container.serving import served
+        from container.serving.model_table import ModelTable
+
+        self._loaded_once[0] = 1
+        root = self._settings.models_root
+        log.info("Serving the models in %s on port %d.", root, self._settings.port)
+        return ModelTable(root, partial(served.load, self._settings, self._slot))
+
+    def _load_model(self) -> "Model":
+        from container.serving import served
 
         started = time.monotonic()
-        loaded = classifier.load(self._settings, self._slot)
+        model = served.load(self._settings, self._slot)
         self._loaded_once[0] = 1
         log.info(
-            "Serving %s with %d classes on port %d by %s; loaded in %.1f s.",
-            loaded.facts.architecture,
-            len(loaded.facts.classes),
+            "Serving %s on port %d; loaded in %.1f s.",
+            model.title,
             self._settings.port,
-            loaded.engine.name,
             time.monotonic() - started,
         )
-        return loaded
+        return model
 
     def _keep_slot(self, _master: Arbiter, worker: Any) -> None:
         self._slot = worker.slot

@@ -4,18 +4,20 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from container import processors
-from container.hyperparameters import Choice, Integer
+from container.hyperparameters import Choice, Flag, Integer
 
-Check = Choice | Integer | None
+Check = Choice | Flag | Integer | None
+"""None stands for a directory."""
 
 EngineChoice = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
-LEAST_THREADS = 4
-"""Two answer pings however busy the model is; the others take the invocations."""
+THREADS_FOR_PINGS = 2
+"""Threads that invocations leave free: a ping must be answered within 2 seconds at any load."""
+LEAST_THREADS = 2 * THREADS_FOR_PINGS
 
 
 def _variable(name: str, default: str, check: Check, meaning: str) -> Any:
@@ -31,6 +33,13 @@ class Settings:
     port: int = _variable("SAGEMAKER_BIND_TO_PORT", "8080", Integer(1, 65535), "port to listen on")
     max_payload_mb: int = _variable("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6", Integer(0, 100), "largest request in MB; 0 means 100")
     threads: int = _variable("KENNEL_THREADS", "", Integer(LEAST_THREADS, 512), "requests held at once; by default 4 for each processor and at least 32")
+    seconds: int = _variable("KENNEL_REQUEST_SECONDS", "", Integer(1, 3600), "time for all images of one request; by default 60, and 600 in batch transform")
+    script: bool = _variable("KENNEL_SCRIPT", "false", Flag(), "run the model's own code/inference.py, with all the rights of this server")
+    multi_model: bool = _variable("SAGEMAKER_MULTI_MODEL", "false", Flag(), "start without a model and answer the /models routes")
+    models_root: Path = _variable("SAGEMAKER_MODELS_ROOT", "", None, "models of a multi-model endpoint are loaded from inside it; by default `models` in the base directory")
+    batch: bool = _variable("SAGEMAKER_BATCH", "false", Flag(), "whether this is a batch transform job; SageMaker sets it")
+    concurrent_transforms: int = _variable("SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", "", Integer(0, 100), "requests that batch transform sends at once; by default as many as suit the processors")
+    batch_strategy: str = _variable("SAGEMAKER_BATCH_STRATEGY", "SINGLE_RECORD", Choice(("SINGLE_RECORD", "MULTI_RECORD")), "what is told to batch transform; both are answered record by record")
     engine: EngineChoice = _variable("KENNEL_ENGINE", "auto", Choice(("auto", "openvino", "torch")), "what runs the network; auto takes torch where there is an NVIDIA device, else openvino")
     precision: Precision = _variable("KENNEL_PRECISION", "auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes 16 bits where the processor is fast at them")
 # fmt: on
@@ -77,9 +86,12 @@ def parse(environment: Mapping[str, str]) -> Settings:
     for entry in dataclasses.fields(Settings):
         variable = Variable(**entry.metadata)
         given = environment.get(variable.name) or variable.default
-        if entry.name == "base_dir":
-            values[entry.name] = Path(given)
+        if variable.check is None:
+            values[entry.name] = Path(given) if given else values["base_dir"] / "models"
         elif given:
-            values[entry.name] = cast(Choice | Integer, variable.check).parse(variable.name, given)
-    values.setdefault("threads", max(32, 4 * processors.available()))
+            values[entry.name] = variable.check.parse(variable.name, given)
+    values.setdefault("seconds", 600 if values["batch"] else 60)
+    values.setdefault("concurrent_transforms", 0)
+    least = values["concurrent_transforms"] + THREADS_FOR_PINGS
+    values.setdefault("threads", max(32, 4 * processors.available(), least))
     return Settings(**values)

@@ -14,7 +14,8 @@ from werkzeug.test import TestResponse
 
 from container.serving import settings
 from container.serving.app import create_app
-from container.serving.classifier import Classifier, Loading
+from container.serving.classifier import Classifier
+from container.serving.loading import Loading
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 
@@ -40,7 +41,7 @@ def expected(image: Image.Image) -> list[float]:
 
 
 def test_ping_is_503_until_the_model_has_answered() -> None:
-    loading = Loading(serving_artifacts.loaded, lambda error: None)
+    loading = Loading(serving_artifacts.pipeline, lambda error: None)
     client = create_app(loading, settings.parse({})).test_client()
     assert client.get("/ping").status_code == 503
     refused = client.post("/invocations", data=b"x", content_type="image/jpeg")
@@ -193,7 +194,7 @@ def test_an_answer_that_we_cannot_give_is_406(accept: str) -> None:
     assert "application/json" in error(response)
 
 
-@pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/json", "image/heic"])
+@pytest.mark.parametrize("content_type", [None, "", "text/plain", "application/xml", "image/heic"])
 def test_another_content_type_is_415(content_type: str | None) -> None:
     response = post(encoded(photograph()), content_type)
     assert response.status_code == 415

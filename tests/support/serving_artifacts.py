@@ -17,7 +17,9 @@ from container.artifact import Facts
 from container.images import Preprocessing
 from container.serving import classifier, settings
 from container.serving.app import create_app
-from container.serving.classifier import Classifier, Loading
+from container.serving.classifier import Classifier
+from container.serving.invocation import Model, Pipeline
+from container.serving.loading import Loading
 from container.serving.openvino_engine import OpenVinoEngine
 
 CLASSES = ("plain", "with, comma", 'with "quotes"', "größer", "last")
@@ -79,14 +81,23 @@ def loaded() -> Classifier:
     """One small model for all tests that do not change it."""
     with tempfile.TemporaryDirectory() as base:
         write(Path(base) / "model")
-        return classifier.load(settings.parse({"SAGEMAKER_BASE_DIR": base}), 0)
+        return classifier.load(settings.parse({}), 0, Path(base) / "model")
+
+
+def pipeline(model: Classifier | None = None) -> Model:
+    """What answers invocations with a network, of `loaded()` unless another is given."""
+    return Pipeline(model or loaded(), seconds=60)
 
 
 def client(model: Classifier | None = None, **environment: str) -> FlaskClient:
     """A client of an application whose model is there; of `loaded()` unless another is given."""
-    present = model or loaded()
+    return serving_client(pipeline(model), **environment)
+
+
+def serving_client(present: Model, **environment: str) -> FlaskClient:
+    """A client of an application that serves this."""
     loading = Loading(lambda: present, lambda error: None)
-    loading.classifier = present
+    loading.model = present
     return create_app(loading, settings.parse(environment)).test_client()
 
 
