@@ -181,6 +181,8 @@ class ModelTable:
                     raise ModelTableError(
                         f"The model's url must be a directory inside {self._root}."
                     )
+            if not directory.is_dir():
+                raise ModelTableError(f"There is no directory {url!r} to load a model from.")
         except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
             raise ModelTableError(f"The url {url[:200]!r} is not a path.") from None
         return directory
