@@ -1,17 +1,19 @@
 """The loaded model: from an image in a request to one probability per class."""
 
-import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from container import artifact, processors
+from container import artifact
 from container.artifact import Facts
 from container.images import Pixels
 from container.serving import engine
+from container.serving.batcher import Batcher
 from container.serving.engine import Engine
 from container.serving.settings import Settings
+from container.serving.turns import Turns
 
 EncodedOrPixels = bytes | Pixels
 """An image as the client sent it: a file's bytes, or an array (height, width, 3)."""
@@ -22,24 +24,48 @@ Probabilities = NDArray[np.float32]
 class Classifier:
     """A network that has repeated its reference answers. Safe to call from many threads."""
 
-    def __init__(self, facts: Facts, network: Engine, decoders: int) -> None:
+    def __init__(self, facts: Facts, network: Engine, *, limit: int, patience: float) -> None:
+        """At most `limit` images wait for a turn, and none longer than `patience` seconds."""
         self.facts = facts
         self.engine = network
         # A decoded image may take hundreds of megabytes, whatever the size of its file.
-        self._decoding = threading.BoundedSemaphore(decoders)
+        self._turns = Turns(network.lanes, limit=limit, patience=patience)
+        self._batcher = Batcher(network, patience=patience) if network.batch > 1 else None
+
+    @property
+    def running(self) -> int:
+        """Images that are being prepared or scored, but for those in a batch."""
+        return self._turns.running
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait to be prepared, or for a batch."""
+        return self._turns.waiting + (self._batcher.waiting if self._batcher else 0)
+
+    @property
+    def batches(self) -> Mapping[int, int]:
+        """How many batches there were so far of each number of images."""
+        return self._batcher.batches if self._batcher else {1: self._turns.given}
 
     def probabilities(self, image: EncodedOrPixels) -> Probabilities:
-        """What the image shows. Raises ImageError."""
-        preprocessing = self.facts.preprocessing
-        with self._decoding:
-            if isinstance(image, bytes):
-                square = preprocessing(image)
-            else:
-                square = preprocessing.from_pixels(image)
-        scores = self.engine.scores(square[np.newaxis])[0]
-        exponentials = np.exp(scores - scores.max())
+        """What the image shows. Raises ImageError, OverloadedError."""
+        with self._turns:
+            square = self._square(image)
+            if self._batcher is None:
+                # The lane that prepared the image scores it: its processor has nothing better
+                # to do, and the image is still in its cache.
+                scores = self.engine.scores(square[np.newaxis], self._turns.present)
+        if self._batcher is not None:
+            scores = self._batcher.scores([square])
+        exponentials = np.exp(scores[0] - scores[0].max())
         probabilities: Probabilities = exponentials / exponentials.sum()
         return probabilities
+
+    def _square(self, image: EncodedOrPixels) -> Pixels:
+        preprocessing = self.facts.preprocessing
+        if isinstance(image, bytes):
+            return preprocessing(image)
+        return preprocessing.from_pixels(image)
 
 
 def load(settings: Settings, slot: int, directory: Path | None = None) -> Classifier:
@@ -53,4 +79,5 @@ def load(settings: Settings, slot: int, directory: Path | None = None) -> Classi
     facts, tensors = artifact.load(directory or settings.model_dir)
     weights = dict(tensors)
     del tensors  # the engine frees each tensor once it has its own form of it
-    return Classifier(facts, engine.load(settings, facts, weights, slot), processors.available())
+    network = engine.load(settings, facts, weights, slot)
+    return Classifier(facts, network, limit=settings.threads, patience=settings.patience)

@@ -24,9 +24,13 @@ class Engine(Protocol):
     """The engine and its arithmetic, for the log and for `/ping`."""
     precision: str
     """One of TOLERANCES."""
+    lanes: int
+    """How many images are best prepared, or prepared and scored, side by side."""
+    batch: int
+    """The largest number of images that it gains from scoring at once; 1 if it gains nothing."""
 
-    def scores(self, images: Images) -> Scores:
-        """The network's logits for some images."""
+    def scores(self, images: Images, present: int = 1) -> Scores:
+        """The network's logits for some images; `present` requests are there, this one included."""
         ...
 
 

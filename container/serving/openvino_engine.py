@@ -10,41 +10,48 @@ from container.openvino_resnet import Weights, arithmetic, build_model, compile_
 from container.serving.engine import Images, Scores
 from container.serving.settings import Precision
 
-PROCESSORS_PER_STREAM = 4
+PROCESSORS_PER_IMAGE = 4
 """One image keeps about this many busy; with more, several images run side by side."""
 
 
 class OpenVinoEngine:
-    """A compiled network and the inference requests that threads borrow."""
+    """The network compiled twice: few requests share the processors, many have one each.
+
+    Alone, a request is answered soonest by all processors together. Under load an image on one
+    processor loses nothing to synchronisation, and as many are answered as there are processors.
+    """
+
+    batch = 1
+    """On a CPU larger batches gain little, and would be compiled anew for each size."""
 
     def __init__(
         self, facts: Facts, weights: Weights, precision: Precision, processors: int
     ) -> None:
+        self.lanes = processors
+        self._classes = len(facts.classes)
         model = build_model(facts.architecture, facts.preprocessing, weights, batch=1, head=True)
-        compiled = compile_model(
-            model,
-            precision=precision,
-            threads=processors,
-            streams=max(1, processors // PROCESSORS_PER_STREAM),
-        )
+        self._pools: dict[int, queue.SimpleQueue[Any]] = {}
+        for streams in sorted({max(1, processors // PROCESSORS_PER_IMAGE), processors}):
+            compiled = compile_model(
+                model, precision=precision, threads=processors, streams=streams
+            )
+            self._pools[streams] = queue.SimpleQueue()
+            for _ in range(streams):
+                self._pools[streams].put(compiled.create_infer_request())
         self.precision = arithmetic(compiled)
         self.name = f"openvino {self.precision}"
-        self._classes = len(facts.classes)
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")):
-            self._requests.put(compiled.create_infer_request())
 
-    def scores(self, images: Images) -> Scores:
-        """The network's logits; waits for a free stream. One image at a time, since on a CPU
-        larger batches gain little and would be compiled anew for each size.
-        """
+    def scores(self, images: Images, present: int = 1) -> Scores:
+        """The network's logits, one image at a time; waits for a free stream."""
+        fitting = next((streams for streams in self._pools if streams >= present), self.lanes)
+        pool = self._pools[fitting]
         scores = np.empty((len(images), self._classes), np.float32)
-        request = self._requests.get()
+        request = pool.get()
         try:
             for image, row in zip(images, scores, strict=True):
                 request.get_input_tensor().data[0] = image
                 request.infer()  # releases the GIL
                 row[:] = request.get_output_tensor().data[0]
         finally:
-            self._requests.put(request)
+            pool.put(request)
         return scores

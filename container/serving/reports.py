@@ -5,10 +5,11 @@ import logging
 from typing import Any
 
 from flask import Response, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, ServiceUnavailable
 
 from container.images import ImageError, ImageTooLargeError
 from container.serving.answer import JSON
+from container.serving.turns import OverloadedError
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ def error_response(error: Exception) -> Response:
     if isinstance(error, ImageError):
         status = 413 if isinstance(error, ImageTooLargeError) else 400
         return json_response({"error": str(error)}, status)
+    if isinstance(error, OverloadedError):
+        error = ServiceUnavailable(str(error), retry_after=error.retry_after)
     if not isinstance(error, HTTPException):
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return json_response({"error": "The server failed; its log says why."}, 500)

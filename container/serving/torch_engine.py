@@ -25,9 +25,12 @@ BFLOAT16_CAPABILITY = (8, 0)
 class TorchEngine:
     """One network on one device; requests take turns."""
 
+    batch = BATCH
+
     def __init__(
         self, facts: Facts, weights: dict[str, NDArray[Any]], precision: Precision, slot: int
     ) -> None:
+        self.lanes = processors.available()
         self._device = _device(slot)
         self._dtype = _dtype(self._device, precision)
         self._preprocessing = facts.preprocessing
@@ -46,7 +49,7 @@ class TorchEngine:
             self._device, self._dtype, memory_format=torch.channels_last
         )
 
-    def scores(self, images: Images) -> Scores:
+    def scores(self, images: Images, present: int = 1) -> Scores:
         """The network's logits, in batches of at most BATCH."""
         parts = [
             self._batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH)

@@ -301,11 +301,12 @@ def test_execution_parameters_keep_within_the_service_s_product(megabytes: str) 
 def test_our_own_fault_is_500_without_internals(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         name = precision = "broken"
+        lanes = batch = 1
 
-        def scores(self, images: object) -> Any:
+        def scores(self, images: object, present: int = 1) -> Any:
             raise RuntimeError("secret of the house")
 
-    model = Classifier(serving_artifacts.loaded().facts, Broken(), 1)
+    model = Classifier(serving_artifacts.loaded().facts, Broken(), limit=1, patience=1)
     client = serving_artifacts.client(model)
     response = client.post("/invocations", data=JPEG, content_type="image/jpeg")
     assert response.status_code == 500
@@ -320,17 +321,39 @@ def test_when_all_threads_are_busy_pings_are_answered_and_invocations_refused() 
         """An engine that sends another request while it is at work on one."""
 
         name = precision = "reentrant"
+        lanes, batch = 2, 1
 
-        def scores(self, images: object) -> Any:
+        def scores(self, images: object, present: int = 1) -> Any:
             statuses.append(client.get("/ping").status_code)
             inner = client.post("/invocations", data=JPEG, content_type="image/jpeg")
             statuses.append(inner.status_code)
             return np.zeros((1, len(CLASSES)), np.float32)
 
-    model = Classifier(serving_artifacts.loaded().facts, Reentrant(), 1)
+    model = Classifier(serving_artifacts.loaded().facts, Reentrant(), limit=1, patience=1)
     client = serving_artifacts.client(model, KENNEL_THREADS="4")
     outer = client.post("/invocations", data=JPEG, content_type="image/jpeg")
     assert outer.status_code == 200
     # Four threads, of which two are for pings: the outer request, one within it, and no third.
     assert statuses == [200, 200, 503, 200]
     assert json.loads(outer.data) == pytest.approx([0.2] * 5)
+
+
+def test_who_would_wait_too_long_is_told_at_once_when_to_come_again() -> None:
+    class Nested:
+        """An engine with one lane and no room to wait that sends another request meanwhile."""
+
+        name = precision = "nested"
+        lanes = batch = 1
+
+        def scores(self, images: object, present: int = 1) -> Any:
+            refused.append(client.post("/invocations", data=JPEG, content_type="image/jpeg"))
+            return np.zeros((1, len(CLASSES)), np.float32)
+
+    refused: list[Any] = []
+    model = Classifier(serving_artifacts.loaded().facts, Nested(), limit=0, patience=1)
+    client = serving_artifacts.client(model)
+    outer = client.post("/invocations", data=JPEG, content_type="image/jpeg")
+    assert outer.status_code == 200
+    assert refused[0].status_code == 503
+    assert int(refused[0].headers["Retry-After"]) >= 1
+    assert "try again" in error(refused[0])

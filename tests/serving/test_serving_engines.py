@@ -62,6 +62,19 @@ def test_openvino_repeats_torch_s_answers(architecture: str) -> None:
     assert np.abs(fast.scores(images) - truth).max() < engine.TOLERANCES["bfloat16"] * largest
 
 
+@pytest.mark.parametrize("processors", [1, 2, 8])
+def test_alone_or_in_a_crowd_the_answer_is_the_same(processors: int) -> None:
+    weights = serving_artifacts.random_weights("resnet18", len(CLASSES))
+    facts = serving_artifacts.facts("resnet18", 32)
+    network = OpenVinoEngine(facts, weights, "float32", processors)
+    images = artifact.reference_images(facts.preprocessing)
+    alone = network.scores(images, 1)
+    for present in (2, 3, 100):
+        assert np.allclose(network.scores(images, present), alone, rtol=1e-4, atol=1e-4)
+    assert network.lanes == processors
+    assert not weights, "the arrays are held once"
+
+
 def test_torch_s_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = serving_artifacts.facts("resnet18", 32)
     weights = serving_artifacts.random_weights("resnet18", len(CLASSES))
