@@ -130,7 +130,27 @@ class Text:
         return self.meaning
 
 
-Check = Choice | Flag | Real | Integer | Text
+@dataclass(frozen=True)
+class RealOrAuto:
+    """A number as `Real` takes it, or `auto`, which is None in Python and found out by the job."""
+
+    real: Real
+
+    def parse(self, name: str, value: object) -> float | None:
+        """The value as a float, or None for `auto`. Raises UserError."""
+        if value is None or (isinstance(value, str) and value.lower() == "auto"):
+            return None
+        try:
+            return self.real.parse(name, value)
+        except UserError as error:
+            raise UserError(str(error).replace("a number", "a number or auto")) from None
+
+    def describe(self) -> str:
+        """The allowed values, for `--help` and the README."""
+        return f"{self.real.describe()}, or auto"
+
+
+Check = Choice | Flag | Real | Integer | Text | RealOrAuto
 Tuning = TuningRange | tuple[int, ...] | None
 
 
@@ -151,7 +171,7 @@ class Hyperparameters:
     weights: str = _declare("imagenet", Choice(("imagenet", "none")), "start from ImageNet weights, or from scratch")
     trainable: str = _declare("head", Choice(("head", "all")), "train the new head on a frozen backbone, or all layers")
     epochs: int = _declare(5, Integer(1, 10_000), "passes over the training images", tune=TuningRange(2, 10))
-    lr: float = _declare(1e-3, Real(above=0, most=1000), "peak learning rate, reached after warm-up", tune=_logarithmic(1e-4, 1e-1))
+    lr: float | None = _declare(1e-3, RealOrAuto(Real(above=0, most=1000)), "peak learning rate, reached after warm-up; auto looks for one before the first epoch", tune=_logarithmic(1e-4, 1e-1))
     eps: float = _declare(1e-8, Real(above=0, most=1), "AdamW's epsilon", tune=_logarithmic(1e-9, 1e-8))
     batch_size: int = _declare(64, Integer(1, 65_536), "images per training step", tune=(32, 64, 128))
     test_batch_size: int = _declare(128, Integer(1, 65_536), "images per evaluation step")
@@ -159,6 +179,11 @@ class Hyperparameters:
     weight_decay: float = _declare(1e-4, Real(least=0, most=10), "decay of all weights but biases and norms")
     label_smoothing: float = _declare(0.0, Real(least=0, most=0.9), "share of each label's weight that is spread over all classes")
     class_weights: str = _declare("none", Choice(("none", "balanced")), "balanced gives the images of rare classes more weight in the loss")
+    schedule: str = _declare("cosine", Choice(("cosine", "constant")), "course of the learning rate after warm-up: half a cosine down to zero, or level")
+    warm_up: float = _declare(0.05, Real(least=0, most=0.5), "share of all steps in which the learning rate rises to its peak")
+    layer_decay: float = _declare(1.0, Real(above=0, most=1), "each stage of the network learns at this share of the rate of the stage after it; 1 is the same for all")
+    mixup: float = _declare(0.0, Real(least=0, most=10), "train on mixtures of two images, in shares drawn from Beta(mixup, mixup); 0 does not")
+    ema: float = _declare(0.0, Real(least=0, most=0.99999), "evaluate and save a moving average of the weights that keeps this share of itself at each step, such as 0.999; 0 does not")
     patience: int = _declare(0, Integer(0, 10_000), "stop when the validation loss has not improved for so many epochs; 0 never does")
     seed: int = _declare(0, Integer(0, 2**31 - 1), "the same seed gives the same numbers on a CPU")
     image_size: int = _declare(224, Integer(32, 1024), "side of the square that the network sees, in pixels")
@@ -234,7 +259,7 @@ def refuse_unknown(name: str, sentence: str) -> NoReturn:
 def as_strings(hyperparameters: Hyperparameters) -> dict[str, str]:
     """The flat map of strings that SageMaker's API and `hyperparameters.json` hold."""
     return {
-        name.replace("_", "-"): str(value)
+        name.replace("_", "-"): "auto" if value is None else str(value)
         for name, value in dataclasses.asdict(hyperparameters).items()
     }
 

@@ -32,6 +32,9 @@ VALIDATION_LOSS = Metric("validation:loss", "Minimize")
 VALIDATION_ACCURACY = Metric("validation:accuracy", "Maximize")
 TEST_LOSS = Metric("test:loss", "Minimize")
 TEST_ACCURACY = Metric("test:accuracy", "Maximize")
+TEST_TOP_5_ACCURACY = Metric("test:top-5-accuracy", "Maximize")
+TEST_BALANCED_ACCURACY = Metric("test:balanced-accuracy", "Maximize")
+TEST_CALIBRATION_ERROR = Metric("test:calibration-error", "Minimize")
 
 METRICS = (
     TRAIN_LOSS,
@@ -40,6 +43,9 @@ METRICS = (
     VALIDATION_ACCURACY,
     TEST_LOSS,
     TEST_ACCURACY,
+    TEST_TOP_5_ACCURACY,
+    TEST_BALANCED_ACCURACY,
+    TEST_CALIBRATION_ERROR,
 )
 
 

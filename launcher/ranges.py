@@ -128,6 +128,8 @@ def _between(declared: Declaration, text: str) -> Between:
             f"{', '.join(SCALINGS)}; got {text!r}."
         )
     low, high = (declared.check.parse(declared.name, part) for part in parts[:2])
+    if low is None or high is None:
+        raise UserError(f"--range {declared.name} must be between two numbers, got {text}.")
     if float(low) >= float(high):
         raise UserError(f"--range {declared.name} must go from low to high, got {text}.")
     return Between(

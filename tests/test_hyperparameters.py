@@ -72,8 +72,8 @@ def test_a_name_like_no_other_is_refused_with_all_that_are_known() -> None:
     [
         ("lr", "0", "lr must be greater than 0, got 0."),
         ("lr", "nan", "lr must be a finite number, got 'nan'."),
-        ("lr", "fast", "lr must be a number, got 'fast'."),
-        ("lr", True, "lr must be a number, got True."),
+        ("lr", "fast", "lr must be a number or auto, got 'fast'."),
+        ("lr", True, "lr must be a number or auto, got True."),
         ("epochs", "2.5", "epochs must be a whole number, got 2.5."),
         ("epochs", "0", "epochs must be at least 1, got 0."),
         ("image-size", "1e9", "image-size must be at most 1024, got 1e9."),

@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +75,7 @@ class Observer:
         self._digest = ""
         self._device = ""
         self._rates = array("f")
+        self._search: Mapping[str, Any] | None = None
         self._answers: list[tuple[Tensor, Tensor]] = []
         self._watch: Watch | None = None
         self._finished = False
@@ -102,6 +104,10 @@ class Observer:
                 rules,
                 stop=self.options.on_rule == "stop",
             )
+
+    def searched(self, search: Mapping[str, Any]) -> None:
+        """How the learning rate was found."""
+        self._search = search
 
     def training(self) -> None:
         """The steps from here on are training steps."""
@@ -189,6 +195,7 @@ class Observer:
             rejected=read_rejected(data / "rejected_images.csv"),
             metrics=read_metrics(data / "metrics.jsonl"),
             rates=self._rates,
+            search=self._search,
             tensors=Tensors(self.hook.directory) if self.hook.directory else None,
             tensors_missing=self.hook.failure or "",
             results=self.results,

@@ -42,6 +42,10 @@ class Position:
     best_epoch: int = 0
     """The epoch of the lowest validation loss, counted from 1; 0 before the first is done."""
     best_loss: float = math.inf
+    rate: float = 0.0
+    """The peak learning rate."""
+    search: dict[str, Any] | None = None
+    """How that was found, if it was searched for."""
 
 
 class Checkpoints:
@@ -52,11 +56,17 @@ class Checkpoints:
         self._prefix = f"checkpoint-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
 
     def write(
-        self, network: nn.Module, optimizer: Optimizer, position: Position, best: State
+        self,
+        network: nn.Module,
+        optimizer: Optimizer,
+        position: Position,
+        best: State,
+        average: State,
     ) -> None:
         """Save a checkpoint in one step, then remove all but the newest."""
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in best.items()}
+        tensors |= {f"average/{name}": value for name, value in average.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
         content = save(
@@ -69,11 +79,12 @@ class Checkpoints:
         for path in self._paths()[KEPT:]:
             path.unlink(missing_ok=True)
 
-    def restore(self, network: nn.Module, optimizer: Optimizer) -> tuple[Position, State]:
+    def restore(self, network: nn.Module, optimizer: Optimizer) -> tuple[Position, State, State]:
         """Load the newest readable checkpoint of this training; without one, the start.
 
         Returns:
-            how far that training had come, and the network's state after its best epoch.
+            how far that training had come, the network's state after its best epoch, and the
+            moving average of its weights.
         """
         for path in self._paths():
             try:
@@ -85,10 +96,10 @@ class Checkpoints:
                 continue
             _restore(tensors, network, optimizer)
             say(f"Resumed from {path.name}: epoch {position.epoch + 1}, step {position.step}.")
-            return position, _under("best/", tensors)
+            return position, _under("best/", tensors), _under("average/", tensors)
         if any(self.directory.glob("checkpoint-*")):
             say(f"Starting anew: no checkpoint in {self.directory} is of these settings and data.")
-        return Position(), {}
+        return Position(), {}, {}
 
     def remove(self) -> None:
         """Forget this training: it is done."""

@@ -1,9 +1,13 @@
 """The training loop: epochs of steps, an evaluation after each, a checkpoint in between."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from container import metrics
@@ -11,10 +15,13 @@ from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.metrics import Metric
 from container.progress import say, track
+from container.training.averaging import WeightAverage
 from container.training.checkpoint import Checkpoints, Position, State
 from container.training.history import History
+from container.training.mixup import mix
 from container.training.optimization import build_optimizer, learning_rate
-from container.training.source import Source, steps_per_epoch
+from container.training.rate_search import STEPS, RateSearch, search
+from container.training.source import Batch, Source, steps_per_epoch
 from container.training.stopping import Stopped, StopSignal
 
 
@@ -53,10 +60,18 @@ class Processor:
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss and accuracy over a number of images."""
+    """What the network answered on a number of images, and the mean loss."""
 
     loss: float
-    accuracy: float
+    scores: NDArray[np.float32]
+    """Probabilities (N, classes)."""
+    truth: NDArray[np.int64]
+    """The number of each image's class, (N,)."""
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers."""
+        return float((self.scores.argmax(axis=1) == self.truth).mean())
 
 
 class Training:
@@ -70,17 +85,19 @@ class Training:
         processor: Processor,
         observer: Observer,
         stop: StopSignal,
+        classes: int,
     ) -> None:
         self.network = network
+        self.classes = classes
         self.hyperparameters = hyperparameters
         self.processor = processor
         self.stop = stop
         self.criterion = criterion.to(processor.device)
         self.optimizer = build_optimizer(network, hyperparameters)
         self.observer = observer
+        self._average = WeightAverage(network, hyperparameters.ema) if hyperparameters.ema else None
         self._best: State = {}
         """The network's tensors after its best epoch."""
-        observer.register(network, self.criterion)
 
     def fit(
         self,
@@ -96,30 +113,78 @@ class Training:
         Raises:
             Stopped: the job was asked to stop; a checkpoint is saved.
         """
-        position, self._best = checkpoints.restore(self.network, self.optimizer)
+        position, self._best, average = checkpoints.restore(self.network, self.optimizer)
+        if self._average and average:
+            self._average.resume(average)
         history.resume(position.history)
+        self._choose_rate(train, position)
+        # From here on: what came before were no steps of this training.
+        self.observer.register(self.network, self.criterion)
         while not self._is_done(position):
             try:
                 self._train_epoch(train, position)
-                score = self.evaluate(validation, f"Epoch {position.epoch + 1} validation")
+                with self._average.applied() if self._average else nullcontext():
+                    score = self.evaluate(validation, f"Epoch {position.epoch + 1} validation")
+                    values = {
+                        metrics.TRAIN_LOSS: position.loss_sum / position.seen,
+                        metrics.TRAIN_ACCURACY: position.correct / position.seen,
+                        metrics.VALIDATION_LOSS: score.loss,
+                        metrics.VALIDATION_ACCURACY: score.accuracy,
+                    }
+                    self.observer.measured(values)
+                    position = self._next(position, score, history, values)
             except Stopped:
-                checkpoints.write(self.network, self.optimizer, position, self._best)
+                self._write(checkpoints, position)
+                if self._average:
+                    self._average.apply()
                 raise
-            values = {
-                metrics.TRAIN_LOSS: position.loss_sum / position.seen,
-                metrics.TRAIN_ACCURACY: position.correct / position.seen,
-                metrics.VALIDATION_LOSS: score.loss,
-                metrics.VALIDATION_ACCURACY: score.accuracy,
-            }
-            self.observer.measured(values)
-            position = self._next(position, score, history, values)
             self.observer.clock.begin()
-            checkpoints.write(self.network, self.optimizer, position, self._best)
+            self._write(checkpoints, position)
             self.observer.clock.mark("checkpoint")
             # Printed last: an epoch that was announced is never lost.
             epochs = self.hyperparameters.epochs
             say(f"epoch {position.epoch}/{epochs}: {metrics.line(values)}")
         self._go_back(position, history)
+
+    def _write(self, checkpoints: Checkpoints, position: Position) -> None:
+        average = self._average.state if self._average else {}
+        checkpoints.write(self.network, self.optimizer, position, self._best, average)
+
+    def _choose_rate(self, train: Source, position: Position) -> None:
+        """The learning rate that was asked for, or the one found before; else look for one."""
+        if self.hyperparameters.lr is not None:
+            position.rate = self.hyperparameters.lr
+        elif position.search is None:
+            found = self._search(train)
+            position.rate, position.search = found.chosen, found.as_json()
+            say(f"lr=auto chose {found.chosen:.2g}, after {len(found.rates)} steps.")
+        if position.search is not None:
+            self.observer.searched(position.search)
+
+    def _search(self, train: Source) -> RateSearch:
+        """Look for a learning rate, and leave the network as it was. Raises Stopped, UserError."""
+        options = self.hyperparameters
+        before = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.train(options.trainable == "all")
+
+        def batches() -> Iterator[Batch]:
+            for epoch in itertools.count(options.epochs):  # none of those that are trained
+                for batch in train.training_batches(
+                    batch_size=options.batch_size, seed=options.seed, epoch=epoch, first_step=0
+                ):
+                    self.stop.check()
+                    yield batch
+
+        def step(views: Tensor, labels: Tensor, rate: float) -> float:
+            loss, _ = self._step(train, views, labels, rate)
+            return float(loss)
+
+        try:
+            shown = track(batches(), total=STEPS, description="Looking for a learning rate")
+            return search(step, shown)
+        finally:
+            self.network.load_state_dict(before)
+            self.optimizer.state.clear()
 
     def _next(
         self, done: Position, score: Score, history: History, values: Mapping[Metric, float]
@@ -132,7 +197,14 @@ class Training:
             best_epoch, best_loss = epoch, score.loss
             state = self.network.state_dict()
             self._best = {name: tensor.clone() for name, tensor in state.items()}
-        return Position(epoch, history=history.entries, best_epoch=best_epoch, best_loss=best_loss)
+        return Position(
+            epoch,
+            history=history.entries,
+            best_epoch=best_epoch,
+            best_loss=best_loss,
+            rate=done.rate,
+            search=done.search,
+        )
 
     def _is_done(self, position: Position) -> bool:
         options = self.hyperparameters
@@ -144,9 +216,9 @@ class Training:
 
         The tuner reads the last value that is printed, so the best epoch's are printed again.
         """
+        self.network.load_state_dict(self._best)
         if position.best_epoch == position.epoch:
             return
-        self.network.load_state_dict(self._best)
         entry = history.entries[position.best_epoch - 1]
         values = {
             metric: entry[metric.name]
@@ -172,11 +244,12 @@ class Training:
         name = f"Epoch {position.epoch + 1}"
         try:
             for views, labels in track(batches, total=steps - position.step, description=name):
-                rate = learning_rate(
-                    options.lr, position.epoch * steps + position.step, options.epochs * steps
-                )
+                done = position.epoch * steps + position.step
+                rate = learning_rate(position.rate, done, options.epochs * steps, options)
                 self.observer.clock.mark("data_wait")
-                loss, logits = self._step(images, views, labels, rate)
+                loss, logits = self._step(images, views, labels, rate, mixing=done)
+                if self._average:
+                    self._average.update(done)
                 # Sums stay on the device: reading them here would make it wait at every step.
                 loss_sum += loss * len(labels)
                 correct += (logits.argmax(1) == labels.to(logits.device)).sum()
@@ -189,15 +262,26 @@ class Training:
             position.correct += int(correct)
 
     def _step(
-        self, images: Source, views: Tensor, labels: Tensor, rate: float
+        self,
+        images: Source,
+        views: Tensor,
+        labels: Tensor,
+        rate: float,
+        mixing: int | None = None,
     ) -> tuple[Tensor, Tensor]:
+        """Train on one batch; where images are mixed, `mixing` is the number of the step."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         clock = self.observer.clock
         views, targets = views.to(self.processor.device), labels.to(self.processor.device)
         clock.mark("to_device")
+        inputs = images.inputs(views)
+        alpha = self.hyperparameters.mixup
+        if alpha and mixing is not None:
+            seed = (self.hyperparameters.seed, mixing)
+            inputs, targets = mix(inputs, targets, classes=self.classes, alpha=alpha, seed=seed)
         with self.processor.autocast():
-            logits = self.network(images.inputs(views))
+            logits = self.network(inputs)
         # smdebug cannot save bfloat16, and the loss wants the precision.
         loss = self.criterion(logits.float(), targets)
         clock.mark("forward")
@@ -210,10 +294,12 @@ class Training:
 
     @torch.no_grad()
     def evaluate(self, images: Source, name: str) -> Score:
-        """Loss and accuracy on the views that serving sees. Raises Stopped."""
+        """The answers to the views that serving sees, and their loss. Raises Stopped."""
         self.observer.evaluation()
         self.network.eval()
-        loss_sum, correct = 0.0, 0
+        loss_sum = 0.0
+        scores: list[Tensor] = []
+        truth: list[Tensor] = []
         size = self.hyperparameters.test_batch_size
         batches = images.evaluation_batches(size)
         for views, labels in track(
@@ -222,9 +308,10 @@ class Training:
             with self.processor.autocast():
                 logits = self.network(images.inputs(views.to(self.processor.device)))
             self.observer.answered(logits, labels)
-            targets = labels.to(self.processor.device)
-            loss_sum += float(self.criterion(logits.float(), targets)) * len(labels)
-            correct += int((logits.argmax(1) == targets).sum())
+            logits, targets = logits.float(), labels.to(self.processor.device)
+            loss_sum += float(self.criterion(logits, targets)) * len(labels)
+            scores.append(logits.softmax(1).cpu())
+            truth.append(labels)
             self.stop.check()
         self.observer.clock.mark("evaluation")
-        return Score(loss_sum / len(images), correct / len(images))
+        return Score(loss_sum / len(images), torch.cat(scores).numpy(), torch.cat(truth).numpy())

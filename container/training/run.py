@@ -14,7 +14,7 @@ from container.hyperparameters import Hyperparameters, as_strings
 from container.images import Preprocessing
 from container.job import Job, JobEnvironment
 from container.progress import say
-from container.training import dataset
+from container.training import dataset, final_test
 from container.training.checkpoint import Checkpoints
 from container.training.decoded import check_rejected
 from container.training.history import History
@@ -86,13 +86,16 @@ def _train(
 
     checkpoints = Checkpoints(job.checkpoint_dir, json.dumps([as_strings(options), digest]))
     criterion = build_criterion(options, splits["train"].labels, len(images.classes))
-    training = Training(prepared.trained, options, criterion, processor, observer, stop)
+    training = Training(
+        prepared.trained, options, criterion, processor, observer, stop, len(images.classes)
+    )
     try:
         training.fit(sources["train"], sources["validation"], checkpoints, history)
         if len(sources["test"]):
             score = training.evaluate(sources["test"], "Test")
-            values = {metrics.TEST_LOSS: score.loss, metrics.TEST_ACCURACY: score.accuracy}
+            values = final_test.measure(score, images.classes)
             say(metrics.line(values))
+            final_test.summarise(score, images.classes)
             history.add(values)
             observer.measured(values)
     except Stopped:

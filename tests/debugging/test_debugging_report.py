@@ -18,7 +18,6 @@ from container.debugging import report
 from container.debugging.observer import Observer
 from container.debugging.profiler.profile import Profile
 from container.debugging.report.material import Answers, Material
-from container.debugging.report.mistakes import calibration, confused_pairs
 from container.debugging.rules.rule import Result
 from container.hyperparameters import Hyperparameters
 from container.job import Job
@@ -177,22 +176,6 @@ def contrast(first: str, second: str) -> float:
 
     light, dark = sorted((luminance(first), luminance(second)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
-
-
-def test_answers_are_counted_right() -> None:
-    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
-    answers = Answers("test", np.array([0, 1, 1, 1]), scores, [], [])
-    matrix = answers.matrix(2)
-    assert matrix.tolist() == [[1, 0], [2, 1]]
-    assert confused_pairs(matrix, ["cat", "dog"]) == [("dog", "cat", 2)]
-    bins, error = calibration(answers)
-    assert [(round(a, 2), b, c) for a, b, c in bins] == [
-        (0.6, 0, 1),
-        (0.7, 1, 1),
-        (0.8, 0, 1),
-        (0.9, 1, 1),
-    ]
-    assert error == pytest.approx((0.6 + 0.3 + 0.8 + 0.1) / 4)
 
 
 def test_answers_belong_to_the_split_that_was_evaluated_last(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_help_lists_every_hyperparameter_and_starts_fast(opt_ml: OptMl) -> None:
 
 
 def test_the_learning_rate_warms_up_and_then_falls_to_zero() -> None:
-    rates = [learning_rate(0.1, step, 100) for step in range(101)]
+    rates = [learning_rate(0.1, step, 100, Hyperparameters()) for step in range(101)]
     assert rates[0] == pytest.approx(0.02)
     assert rates[4] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(0.1)

@@ -2,16 +2,24 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from container.atomic import write_atomically
 from container.debugging.profiler.utilisation import OverallSystemUsage
-from container.debugging.report.material import Material
-from container.debugging.report.mistakes import calibration, confused_pairs
+from container.debugging.report.material import Answers, Material
 from container.debugging.report.page import render
 from container.debugging.watch import as_json
+from container.evaluation import (
+    balanced_accuracy,
+    calibration,
+    calibration_error,
+    class_qualities,
+    confused_pairs,
+    top_accuracy,
+)
 
 
 def write(material: Material, directory: Path) -> Path:
@@ -42,6 +50,7 @@ def as_data(material: Material) -> dict[str, Any]:
             "rejected": material.rejected,
         },
         "metrics": material.metrics,
+        "rate_search": material.search,
         "rules": [json.loads(as_json(result)) for result in material.results],
         "tensors_missing": material.tensors_missing,
     }
@@ -54,15 +63,26 @@ def as_data(material: Material) -> dict[str, Any]:
         data["operators"] = profile.operators
     data["profile_rules"] = [json.loads(as_json(result)) for result in material.profile_results]
     if material.answers and len(material.answers.truth):
-        matrix = material.answers.matrix(len(material.classes))
-        data["answers"] = {
-            "split": material.answers.split,
-            "accuracy": float(material.answers.right.mean()),
-            "confusion": matrix.tolist(),
-            "most_confused": confused_pairs(matrix, material.classes),
-            "calibration_error": calibration(material.answers)[1],
-        }
+        data["answers"] = _answers(material.answers, material.classes)
     return data
+
+
+def _answers(answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
+    matrix = answers.matrix(len(classes))
+    bins = calibration(answers.scores, answers.truth)
+    return {
+        "split": answers.split,
+        "accuracy": float(answers.right.mean()),
+        "top_5_accuracy": top_accuracy(answers.scores, answers.truth, 5),
+        "balanced_accuracy": balanced_accuracy(matrix),
+        "classes": [
+            asdict(quality) | {"f1": quality.f1} for quality in class_qualities(matrix, classes)
+        ],
+        "confusion": matrix.tolist(),
+        "most_confused": confused_pairs(matrix, classes, 20),
+        "calibration": [asdict(each) for each in bins],
+        "calibration_error": calibration_error(bins),
+    }
 
 
 def _plain(value: Any) -> Any:

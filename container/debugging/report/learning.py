@@ -1,5 +1,7 @@
 """The report's section on the course of learning: losses, accuracies, learning rate."""
 
+import numpy as np
+
 from container.debugging.report.material import Material
 from container.debugging.report.plot import Line, line_chart
 from container.debugging.rules.losses import loss_points
@@ -8,7 +10,8 @@ from container.debugging.tensors import EVAL, TRAIN
 
 def section(material: Material) -> str:
     """Curves of both phases. Empty where nothing was measured."""
-    return "".join((_losses(material), _accuracies(material), _steps(material), _rates(material)))
+    pictures = (_losses, _accuracies, _steps, _rates, _search)
+    return "".join(picture(material) for picture in pictures)
 
 
 def _curve(material: Material, metric: str) -> tuple[list[float], list[float]]:
@@ -63,4 +66,22 @@ def _rates(material: Material) -> str:
         "Learning rate",
         [Line("learning rate", steps, list(material.rates), colour=3)],
         x_label="step",
+    )
+
+
+def _search(material: Material) -> str:
+    """The learning-rate finder's curve, where one was looked for."""
+    found = material.search
+    if not found:
+        return ""
+    rates, losses, chosen = found["rates"], found["losses"], found["chosen"]
+    mark = Line("chosen", [chosen], [float(np.interp(chosen, rates, losses))], colour=2)
+    return line_chart(
+        "Search for a learning rate",
+        [Line("smoothed loss", rates, losses), mark],
+        x_label="learning rate",
+        y_label="cross-entropy",
+        x_logarithmic=True,
+        note=f"Before training, {len(rates)} steps with a rising rate. {chosen:.2g} is a third of "
+        "the rate at which the loss fell fastest; the network was then put back as it was.",
     )

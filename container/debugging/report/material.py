@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
+from typing import Any, Protocol
 
 from container.debugging.profiler.profile import Profile
 from container.debugging.records import Array
 from container.debugging.rules.rule import Result
 from container.debugging.tensors import Tensors
+from container.evaluation import confusion_matrix
 
 
 class Split(Protocol):
@@ -57,9 +56,7 @@ class Answers:
 
     def matrix(self, classes: int) -> Array:
         """How often each class (row) was taken for each (column)."""
-        counts: Array = np.zeros((classes, classes), dtype=np.int64)
-        np.add.at(counts, (self.truth, self.given), 1)
-        return counts
+        return confusion_matrix(self.given, self.truth, classes)
 
 
 @dataclass
@@ -85,6 +82,8 @@ class Material:
     """`metrics.jsonl`: a mapping for each epoch, and one for the test."""
     rates: Sequence[float] = ()
     """The learning rate of every step."""
+    search: Mapping[str, Any] | None = None
+    """How the learning rate was found: `chosen`, `rates` and `losses`."""
     tensors: Tensors | None = None
     tensors_missing: str = ""
     """Why there are no tensors, or not all."""

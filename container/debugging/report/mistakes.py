@@ -19,6 +19,7 @@ from container.debugging.report.plot import (
     scale,
     svg,
 )
+from container.evaluation import calibration, calibration_error, confused_pairs
 
 _SMALL, _NARROW = 20, 10
 """Up to so many classes the confusion matrix shows its numbers, and needs half a page."""
@@ -42,31 +43,6 @@ def section(material: Material) -> str:
             _calibration(answers),
         )
     )
-
-
-def confused_pairs(matrix: Array, classes: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The class shown, the class answered and how often, the most frequent mistakes first."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
-    pairs = [divmod(int(index), len(classes)) for index in order]
-    return [(classes[a], classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b]]
-
-
-def calibration(answers: Answers, bins: int = 10) -> tuple[list[tuple[float, float, int]], float]:
-    """Of each bin the mean confidence, the accuracy and the images; and the expected error."""
-    confidence = answers.scores.max(axis=1)
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
-    found = []
-    error = 0.0
-    for place in range(bins):
-        members = places == place
-        if members.any():
-            mean = float(confidence[members].mean())
-            accuracy = float(answers.right[members].mean())
-            found.append((mean, accuracy, int(members.sum())))
-            error += members.mean() * abs(mean - accuracy)
-    return found, float(error)
 
 
 def _confusion(answers: Answers, matrix: Array, classes: Sequence[str]) -> str:
@@ -111,7 +87,7 @@ def _cell(count: int, share: float, diagonal: bool) -> str:
 
 def _pairs(answers: Answers, matrix: Array, classes: Sequence[str]) -> str:
     rows = ""
-    for shown, taken, count in confused_pairs(matrix, classes):
+    for shown, taken, count in confused_pairs(matrix, classes, _PAIRS):
         truth, given = classes.index(shown), classes.index(taken)
         mistaken = int(np.flatnonzero((answers.truth == truth) & (answers.given == given))[0])
         others = np.flatnonzero(answers.truth == given)
@@ -177,7 +153,8 @@ def _by_class(matrix: Array, classes: Sequence[str]) -> str:
 
 
 def _calibration(answers: Answers) -> str:
-    found, error = calibration(answers)
+    found = calibration(answers.scores, answers.truth)
+    error = calibration_error(found)
     left, size = 54, HEIGHT - 46
     drawn = f'<path class="diagonal" d="M{left} {12 + size}L{left + 574} 12"/>'
     for tick in (0, 25, 50, 75, 100):
@@ -187,8 +164,9 @@ def _calibration(answers: Answers) -> str:
         x = left + 574 * tick / 100
         drawn += f'<text class="tick mid" x="{x:.1f}" y="{HEIGHT - 17}">{tick}</text>'
     drawn += f'<text class="tick mid" x="340" y="{HEIGHT - 2}">how sure the network was, %</text>'
-    most = max(count for *_, count in found)
-    for mean, accuracy, count in found:
+    most = max(each.images for each in found)
+    for each in found:
+        mean, accuracy, count = each.confidence, each.accuracy, each.images
         radius = 4 + 9 * (count / most) ** 0.5
         drawn += (
             f'<circle class="s1" cx="{left + 574 * mean:.1f}" '

@@ -30,7 +30,14 @@ class Line:
 
 
 def line_chart(
-    title: str, lines: Sequence[Line], *, x_label: str, y_label: str = "", logarithmic: bool = False
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    y_label: str = "",
+    logarithmic: bool = False,
+    x_logarithmic: bool = False,
+    note: str = "",
 ) -> str:
     """Curves over a common axis, with a legend. Empty where there is nothing to draw."""
     kept = [clean for line in lines if (clean := _finite(line, logarithmic)).xs]
@@ -38,7 +45,8 @@ def line_chart(
         return ""
     xs = [x for line in kept for x in line.xs]
     ys = [y for line in kept for y in line.ys]
-    x_axis, y_axis = _Axis.over(xs, whole=True), _Axis.over(ys, logarithmic=logarithmic)
+    x_axis = _Axis.over(xs, whole=True, logarithmic=x_logarithmic)
+    y_axis = _Axis.over(ys, logarithmic=logarithmic)
     drawn = "".join(_grid(x_axis, y_axis, x_label))
     for line in kept:
         points = [
@@ -62,7 +70,7 @@ def line_chart(
     )
     unit = f'<span class="unit">{escape(y_label)}</span>' if y_label else ""
     return figure(
-        title, f'<p class="legend">{unit}{legend}</p>' + svg(drawn, f"{title}: {described}")
+        title, f'<p class="legend">{unit}{legend}</p>' + svg(drawn, f"{title}: {described}"), note
     )
 
 

@@ -1,0 +1,139 @@
+"""The means of training well: rates by layer, schedules, mixup, averaged weights, the search."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from opt_ml import OptMl, write_images
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from container import metrics
+from container.hyperparameters import Hyperparameters
+from container.training.averaging import WeightAverage
+from container.training.mixup import mix
+from container.training.optimization import build_optimizer, learning_rate
+from container.training.rate_search import search, steepest
+
+
+def rates_by_parameter(options: Hyperparameters) -> dict[str, tuple[float, float]]:
+    network = resnet18(num_classes=3)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = build_optimizer(network, options).param_groups
+    return {
+        names[id(parameter)]: (group["scale"], group["weight_decay"])
+        for group in groups
+        for parameter in group["params"]
+    }
+
+
+def test_each_stage_learns_at_a_share_of_the_next_one_s_rate() -> None:
+    found = rates_by_parameter(Hyperparameters(layer_decay=0.5, weight_decay=0.1))
+    assert len(found) == len(list(resnet18().parameters()))
+    scales = {name.split(".")[0]: scale for name, (scale, _) in found.items()}
+    assert scales == {
+        "fc": 1,
+        "layer4": 0.5,
+        "layer3": 0.25,
+        "layer2": 0.125,
+        "layer1": 0.0625,
+        "conv1": 0.03125,
+        "bn1": 0.03125,
+    }
+    decayed = {name for name, (_, decay) in found.items() if decay}
+    assert decayed == {name for name, p in resnet18().named_parameters() if p.ndim > 1}
+
+
+def test_a_constant_schedule_stays_at_its_peak_after_warm_up() -> None:
+    options = Hyperparameters(schedule="constant", warm_up=0.1)
+    rates = [learning_rate(1.0, step, 100, options) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert set(rates[10:]) == {1.0}
+
+
+def test_mixup_mixes_images_and_labels_in_the_same_share() -> None:
+    inputs, labels = torch.eye(8), torch.arange(8)
+    mixed, targets = mix(inputs, labels, classes=8, alpha=1.0, seed=(3, 4))
+    assert torch.equal(mixed, targets)
+    assert targets.sum(1) == pytest.approx(torch.ones(8).numpy())
+    assert torch.equal(targets.argmax(1), labels)
+    again, _ = mix(inputs, labels, classes=8, alpha=1.0, seed=(3, 4))
+    other, _ = mix(inputs, labels, classes=8, alpha=1.0, seed=(3, 5))
+    assert torch.equal(mixed, again)
+    assert not torch.equal(mixed, other)
+
+
+def test_averaged_weights_follow_the_live_ones_and_give_way_to_them() -> None:
+    linear = nn.Linear(2, 2)
+    network = nn.Sequential(linear, nn.BatchNorm1d(2))
+    average = WeightAverage(network, 0.5)
+    start = linear.weight.detach().clone()
+    with torch.no_grad():
+        linear.weight += 1
+    average.update(1000)
+    live = linear.weight.detach().clone()
+    with average.applied():
+        assert torch.allclose(linear.weight, start + 0.5)
+    assert torch.equal(linear.weight, live)
+    average.apply()
+    assert torch.allclose(linear.weight, start + 0.5)
+
+
+def test_the_search_takes_a_rate_below_the_steepest_fall() -> None:
+    rates = np.logspace(-6, 1, 100).astype(np.float64)
+    # Flat, a fall centred on 1e-2, flat again, then away.
+    losses = 2 - 1 / (1 + np.exp(-4 * (np.log10(rates) + 2))) + 30 * np.clip(rates - 1, 0, None)
+    assert steepest(rates, losses) == pytest.approx(1e-2 / 3, rel=0.15)
+
+
+def test_the_search_ends_when_the_loss_runs_away() -> None:
+    tried: list[float] = []
+
+    def step(views: Tensor, labels: Tensor, rate: float) -> float:
+        tried.append(rate)
+        return 1.0 if rate < 1e-2 else float("inf")
+
+    found = search(step, ((torch.zeros(1), torch.zeros(1)) for _ in range(1000)))
+    assert len(tried) == len(found.rates) + 1 < 80
+
+
+@pytest.fixture
+def images(opt_ml: OptMl) -> OptMl:
+    write_images(opt_ml.channel("train"), count=20)
+    return opt_ml
+
+
+def test_lr_auto_finds_a_rate_shows_its_curve_and_repeats_itself(images: OptMl) -> None:
+    digests = []
+    for _ in range(2):
+        result = images.train({"lr": "auto", "epochs": "2"})
+        assert result.returncode == 0, result.stderr
+        digests.append(images.facts()["weights_sha256"])
+    assert digests[0] == digests[1]
+    assert images.facts()["hyperparameters"]["lr"] == "auto"
+    report = json.loads((images.base / "output/data/report.json").read_text())
+    found = report["rate_search"]
+    assert found["rates"][0] < found["chosen"] < found["rates"][-1]
+    assert "Search for a learning rate" in (images.base / "output/data/report.html").read_text()
+
+
+def test_mixed_images_and_averaged_weights_repeat_themselves(images: OptMl) -> None:
+    digests = []
+    for _ in range(2):
+        result = images.train({"epochs": "2", "ema": "0.9", "mixup": "0.4", "seed": "1"})
+        assert result.returncode == 0, result.stderr
+        digests.append(images.facts()["weights_sha256"])
+    assert digests[0] == digests[1]
+
+
+def test_the_final_test_says_what_a_reader_wants_to_know(images: OptMl) -> None:
+    result = images.train({"epochs": "1"})
+    assert result.returncode == 0
+    values = images.facts()["metrics"]
+    assert {metric.name for metric in metrics.METRICS} <= set(values)
+    assert values["test:top-5-accuracy"] == 1  # of two classes
+    assert "Hardest classes" in result.stdout or "Every test image" in result.stdout
+    answers = json.loads((images.base / "output/data/report.json").read_text())["answers"]
+    assert answers["balanced_accuracy"] == pytest.approx(values["test:balanced-accuracy"])
+    assert [each["name"] for each in answers["classes"]] == ["cat", "dog"]
