@@ -23,6 +23,7 @@ from gunicorn.errors import HaltServer
 
 from container import processors
 from container.errors import UserError
+from container.serving.draining import ignore_new_clients
 from container.serving.settings import Settings, parse, variables
 from container.serving.worker import Worker
 
@@ -205,6 +206,8 @@ class _Master(Arbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:
         """Stop the workers."""
         self.stopping = True
+        for listener in self.LISTENERS:
+            ignore_new_clients(listener.sock)
         super().stop(graceful)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:

@@ -8,6 +8,10 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
+from container.serving.patience import PatientReader
+
+CONNECT_SECONDS = 0.3
+"""How long a stopping worker accepts clients that were connecting, when new ones are ignored."""
 LINGER_SECONDS = 1.0
 """How long a stopping worker keeps idle connections, on which a request may be on its way."""
 POLL_SECONDS = 0.1
@@ -23,7 +27,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """
 
     alive: bool
-    _linger_until: float | None = None
+    _listening = True
+    _stopping_since: float | None = None
 
     def enqueue_req(self, conn: Any) -> None:
         """Give a connection to a thread, or to the poller until its first bytes are there."""
@@ -40,12 +45,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, conn: Any) -> Any:
         """Answer one request, in a thread of the pool."""
+        if not conn.initialized:
+            conn.init()
+            conn.parser.unreader = PatientReader(conn.sock)
+        conn.parser.unreader.expect_head()
         keep = super().handle(conn)
         if not keep:
             # This may take seconds with a slow client; gunicorn would let the main loop wait.
-            conn.close(graceful=True)
+            conn.close(graceful=not conn.parser.unreader.gave_up)
             conn.closed = True
         return keep
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        """Answer a request whose headers are there."""
+        conn.parser.unreader.expect_body()
+        return super().handle_request(req, conn)
 
     def handle_exit(self, _signal: int, _frame: Any) -> None:
         """SIGTERM: stop in the main loop's next turn, not in the middle of one."""
@@ -65,16 +79,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self.alive = alive
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Start or pause accepting; a stopping worker accepts who is waiting, and then no one."""
+        """Start or pause accepting; a stopping worker accepts who is connecting, then no one."""
         super().set_accept_enabled(enabled)
         if not self.alive:
-            for listener in self.sockets:
-                waiting = True
-                while waiting:
-                    before = self.nr_conns
-                    self.accept(listener)
-                    waiting = self.nr_conns > before
-                listener.close()
+            self.nr_conns += 1  # as if there were a connection, so that the main loop goes on
+            self._accept_waiting()
+
+    def _accept_waiting(self) -> None:
+        for listener in self.sockets:
+            waiting = True
+            while waiting:
+                before = self.nr_conns
+                self.accept(listener)
+                waiting = self.nr_conns > before
+
+    def _stop_listening(self) -> None:
+        self._accept_waiting()
+        for listener in self.sockets:
+            listener.close()
+        self._listening = False
+        self.nr_conns -= 1
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """One turn of the main loop; a stopping worker also closes connections left idle."""
@@ -83,8 +107,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         self.notify()
         super().wait_for_and_dispatch_events(min(timeout, POLL_SECONDS))
-        if self._linger_until is None:
-            self._linger_until = time.monotonic() + LINGER_SECONDS
-        if time.monotonic() > self._linger_until:
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
+        seconds = time.monotonic() - self._stopping_since
+        if self._listening:
+            self._accept_waiting()
+            if seconds > CONNECT_SECONDS:
+                self._stop_listening()
+        if seconds > LINGER_SECONDS:
             for connection in (*self.keepalived_conns, *self.pending_conns):
                 connection.timeout = 0  # the main loop closes it next

@@ -1,0 +1,62 @@
+"""How long a client may take to send a request: one that stalls must not hold a thread for ever."""
+
+import socket
+import time
+
+from gunicorn.http.errors import NoMoreData
+from gunicorn.http.unreader import SocketUnreader
+
+HEAD_SECONDS = 5.0
+"""For all of the request's headers, from their first byte."""
+STALL_SECONDS = 5.0
+"""Between two pieces of the body."""
+BODY_SECONDS = 60.0
+"""For all of the body."""
+ANSWER_SECONDS = 30.0
+"""For the client to take a piece of the answer."""
+
+
+class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
+    """What gunicorn's parser reads a connection through, with an end to its patience."""
+
+    sock: socket.socket
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self.gave_up = False
+        """Whether the client was too slow."""
+        self._in_head = True
+        self._until = 0.0
+
+    def expect_head(self) -> None:
+        """The next bytes are a new request's."""
+        self._in_head = True
+        self._until = time.monotonic() + HEAD_SECONDS
+
+    def expect_body(self) -> None:
+        """The headers are there, and the next bytes are the body's."""
+        self._in_head = False
+        self._until = time.monotonic() + BODY_SECONDS
+
+    def chunk(self) -> bytes:
+        """What the client has sent, up to 8 KB.
+
+        Raises:
+            NoMoreData: the headers take too long; the connection is closed without a word.
+            TimeoutError: the body takes too long, now and whenever it is asked for again.
+        """
+        left = min(self._until - time.monotonic(), STALL_SECONDS)
+        try:
+            if left <= 0:
+                raise TimeoutError
+            self.sock.settimeout(left)
+            data: bytes = self.sock.recv(self.mxchunk)
+        except TimeoutError:
+            self.gave_up = True
+            self._until = 0.0
+            if self._in_head:
+                raise NoMoreData from None
+            raise
+        finally:
+            self.sock.settimeout(ANSWER_SECONDS)
+        return data

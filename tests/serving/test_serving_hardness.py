@@ -1,0 +1,205 @@
+"""What a server must survive: stopping under load, slow clients, killed workers, odd requests."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import serving_artifacts
+import serving_requests as bodies
+from serving_artifacts import encoded, photograph
+from serving_process import DEADLINE_SECONDS, Server, serving
+
+from container.serving import patience, settings
+
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An /opt/ml with a model."""
+    directory = tmp_path_factory.mktemp("opt-ml")
+    serving_artifacts.write(directory / "model")
+    return directory
+
+
+class Client(threading.Thread):
+    """Sends requests, over one connection or a new one each, until nobody listens any more."""
+
+    def __init__(self, server: Server, body: bytes, *, keep_alive: bool) -> None:
+        super().__init__(daemon=True)
+        self.answers: list[bytes] = []
+        self.statuses: set[int] = set()
+        self.lost: list[str] = []
+        self._server, self._body, self._keep_alive = server, body, keep_alive
+
+    def run(self) -> None:
+        while True:
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", self._server.port, timeout=DEADLINE_SECONDS
+            )
+            with contextlib.closing(connection):
+                try:
+                    connection.connect()
+                except OSError:
+                    return  # refused in the open: nothing was sent, nothing is lost
+                try:
+                    self._send(connection)
+                except (OSError, http.client.HTTPException) as error:
+                    self.lost.append(repr(error))
+                    return
+
+    def _send(self, connection: http.client.HTTPConnection) -> None:
+        while True:
+            connection.request("POST", "/invocations", self._body, JPEG)
+            response = connection.getresponse()
+            self.answers.append(response.read())
+            self.statuses.add(response.status)
+            if not self._keep_alive or response.getheader("Connection") == "close":
+                return
+
+
+def test_sigterm_under_load_loses_no_request_not_even_of_late_clients(
+    base: Path, tmp_path: Path
+) -> None:
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        clients = [Client(server, encoded(photograph(n)), keep_alive=n % 2 == 0) for n in range(8)]
+        for client in clients:
+            client.start()
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while sum(len(client.answers) for client in clients) < 80:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        seconds = time.monotonic() - started
+        for client in clients:
+            client.join(DEADLINE_SECONDS)
+    assert seconds < 15
+    assert [client.lost for client in clients] == [[]] * len(clients)
+    assert {status for client in clients for status in client.statuses} == {200}
+    for client in clients:
+        assert len(set(client.answers)) == 1, "an answer to another request"
+    assert len({client.answers[0] for client in clients}) == len(clients)
+
+
+def test_clients_that_stall_lose_their_connection_and_hold_no_thread(
+    base: Path, tmp_path: Path
+) -> None:
+    threads = settings.parse({}).threads
+    heads = (b"POST /invocations HTTP/1.1\r\nHost: a\r\n", b"P")
+    body = b"POST /invocations HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\nxx"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(base, tmp_path))
+        server.wait_until_ready()
+        stalled = []
+        for number in range(threads + threads // 2):
+            connection = socket.create_connection(("127.0.0.1", server.port), DEADLINE_SECONDS)
+            stack.enter_context(connection)
+            connection.sendall((*heads, body)[number % 3])
+            stalled.append(connection)
+        started = time.monotonic()
+        status, _ = server.request("POST", "/invocations", encoded(photograph()), **JPEG)
+        # Two rounds of stalled clients may go before this one.
+        assert time.monotonic() - started < 3 * patience.STALL_SECONDS
+        assert status in (200, 503)
+        for number, connection in enumerate(stalled):
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))  # noqa: B023
+            if number % 3 == 2:
+                assert answer.split(b"\r\n")[0] in (
+                    b"HTTP/1.1 408 REQUEST TIMEOUT",
+                    b"HTTP/1.1 503 SERVICE UNAVAILABLE",
+                )
+            else:
+                assert answer == b""
+        assert server.request("POST", "/invocations", encoded(photograph()), **JPEG)[0] == 200
+        assert len(server.log.read_text().splitlines()) == 1, "no noise"
+
+
+def test_a_killed_worker_is_back_and_answers_within_3_seconds(base: Path, tmp_path: Path) -> None:
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        (killed,) = server.children()
+        started = time.monotonic()
+        os.kill(killed, signal.SIGKILL)
+        status = 0
+        while status != 200 and time.monotonic() - started < DEADLINE_SECONDS:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                status, _ = server.request("POST", "/invocations", encoded(photograph()), **JPEG)
+        assert time.monotonic() - started < 3
+        assert server.children() != [killed]
+
+
+def test_no_answer_is_another_request_s(base: Path, tmp_path: Path) -> None:
+    images = [encoded(photograph(seed)) for seed in range(10)]
+    requests = [(image, "image/jpeg") for image in images]
+    requests += [(bodies.form(*images[first : first + 3]), bodies.FORM_TYPE) for first in range(5)]
+    requests += [
+        (bodies.zipped((f"{first}-{n}", images[n]) for n in range(first, 10)), "application/zip")
+        for first in range(5)
+    ]
+    wrong: list[int] = []
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+
+        def ask(number: int) -> tuple[int, bytes]:
+            body, content_type = requests[number % len(requests)]
+            return server.request("POST", "/invocations", body, **{"Content-Type": content_type})
+
+        alone = [ask(number) for number in range(len(requests))]
+        assert {status for status, _ in alone} == {200}
+        assert len({answer for _, answer in alone}) == len(requests)
+
+        def send(first: int) -> None:
+            for number in range(first, first + len(requests)):
+                if ask(number) != alone[number % len(requests)]:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=send, args=(3 * n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def resident(pid: int) -> float:
+    """MB of memory that a process has."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if "VmRSS" in line).split()[1]) / 1024
+
+
+def test_unloading_a_model_frees_its_memory_before_it_is_answered(tmp_path: Path) -> None:
+    for seed, name in enumerate(("a", "b")):
+        serving_artifacts.write(tmp_path / "models" / name / "model", image_size=64, seed=seed)
+    weights = (tmp_path / "models/a/model/model.safetensors").stat().st_size / 2**20
+    with serving(tmp_path, tmp_path, SAGEMAKER_MULTI_MODEL="true") as server:
+        server.wait_until_ready()
+
+        def load(name: str) -> int:
+            given = {"model_name": name, "url": str(tmp_path / "models" / name / "model")}
+            status, _ = server.request("POST", "/models", json.dumps(given).encode())
+            return status
+
+        assert load("a") == 200
+        (worker,) = server.children()
+        empty: list[float] = []
+        for _ in range(4):
+            assert load("b") == 200
+            status, _ = server.request("POST", "/models/b/invoke", encoded(photograph()), **JPEG)
+            assert status == 200
+            full = resident(worker)
+            assert server.request("DELETE", "/models/b")[0] == 200
+            empty.append(resident(worker))
+            assert empty[-1] < full - 0.7 * weights
+        assert max(empty) - empty[0] < weights / 4
+        assert server.children() == [worker]
+        assert server.request("POST", "/models/a/invoke", encoded(photograph()), **JPEG)[0] == 200

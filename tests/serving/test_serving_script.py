@@ -1,0 +1,188 @@
+"""A model's own code/inference.py, with any of its four functions."""
+
+import base64
+import json
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import serving_artifacts
+from flask.testing import FlaskClient
+from serving_artifacts import encoded, photograph
+from werkzeug.test import TestResponse
+
+from container.errors import UserError
+from container.serving import served, settings
+
+PHOTOGRAPH = encoded(photograph())
+
+
+def write_script(directory: Path, text: str) -> None:
+    (directory / "code").mkdir(parents=True)
+    (directory / "code/inference.py").write_text(dedent(text))
+
+
+def client(directory: Path, text: str, **environment: str) -> FlaskClient:
+    """A server of the model in a directory, with a script beside it."""
+    write_script(directory, text)
+    given = settings.parse({"KENNEL_SCRIPT": "true"} | environment)
+    return serving_artifacts.serving_client(served.load(given, 0, directory))
+
+
+def post(
+    server: FlaskClient, body: bytes = PHOTOGRAPH, kind: str = "image/jpeg", accept: str = "*/*"
+) -> TestResponse:
+    return server.post("/invocations", data=body, content_type=kind, headers={"Accept": accept})
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    serving_artifacts.write(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def plain(directory: Path) -> list[float]:
+    """Kennel's own answer."""
+    loaded = served.load(settings.parse({}), 0, directory)
+    answer: list[float] = post(serving_artifacts.serving_client(loaded)).get_json()
+    return answer
+
+
+EVERYTHING = """
+    import json
+    from beside import LABEL
+
+    def model_fn(model_dir):
+        return {"directory": model_dir}
+
+    def input_fn(body, content_type):
+        if content_type != "text/plain":
+            raise ValueError(f"no {content_type} here")
+        return body.decode()
+
+    def predict_fn(text, model):
+        return {"text": text, "label": LABEL, **model}
+
+    def output_fn(prediction, accept):
+        if accept == "text/html":
+            raise ValueError("no pages")
+        return json.dumps(prediction), "application/vnd.own+json"
+"""
+
+
+def test_all_four_functions_replace_the_model_and_need_none_of_kennel_s(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/beside.py").write_text("LABEL = 'own'\n")
+    (tmp_path / "code/inference.py").write_text(dedent(EVERYTHING))
+    given = settings.parse({"KENNEL_SCRIPT": "true"})
+    server = serving_artifacts.serving_client(served.load(given, 0, tmp_path))
+    assert server.get("/ping").status_code == 200
+    response = post(server, b"hello", "text/plain")
+    assert response.mimetype == "application/vnd.own+json"
+    assert json.loads(response.data) == {
+        "text": "hello",
+        "label": "own",
+        "directory": str(tmp_path),
+    }
+    refused = post(server)
+    assert refused.status_code == 415
+    assert "no image/jpeg here" in refused.get_json()["error"]
+    assert post(server, b"hello", "text/plain", "text/html").status_code == 406
+
+
+def test_a_script_runs_only_where_it_is_allowed(model: Path, tmp_path: Path) -> None:
+    expected = plain(model)
+    mark = tmp_path / "ran"
+    write_script(model, f"open({str(mark)!r}, 'w')\ndef predict_fn(data, model): return [1]\n")
+    for environment in ({}, {"KENNEL_SCRIPT": "false"}):
+        loaded = served.load(settings.parse(environment), 0, model)
+        assert post(serving_artifacts.serving_client(loaded)).get_json() == expected
+    assert not mark.exists()
+
+
+def test_kennel_does_what_the_script_leaves_out(model: Path) -> None:
+    expected = plain(model)
+    server = client(
+        model,
+        """
+        import base64
+
+        def input_fn(body, content_type):
+            return base64.b64decode(body)
+        """,
+    )
+    answer = post(server, base64.b64encode(PHOTOGRAPH), "text/plain")
+    assert answer.get_json() == expected
+    ranked = post(server, base64.b64encode(PHOTOGRAPH), "text/plain", "application/json; top_k=1")
+    assert ranked.get_json()[0]["probability"] == pytest.approx(max(expected), abs=1e-6)
+
+
+def test_predict_fn_gets_kennel_s_input_and_model(model: Path) -> None:
+    expected = plain(model)
+    server = client(
+        model,
+        """
+        def predict_fn(data, model, context):
+            first = model.probabilities(data.items[0].content)
+            return {"best": model.facts.classes[int(first.argmax())], "images": len(data.items)}
+        """,
+    )
+    answer = post(server).get_json()
+    best = serving_artifacts.CLASSES[expected.index(max(expected))]
+    assert answer == {"best": best, "images": 1}
+
+
+def test_output_fn_gets_kennel_s_probabilities(model: Path) -> None:
+    expected = plain(model)
+    server = client(model, "def output_fn(prediction, accept): return f'{prediction.max():.4f}'\n")
+    response = post(server, accept="text/plain")
+    assert response.mimetype == "text/plain"
+    assert float(response.text) == pytest.approx(max(expected), abs=1e-4)
+    assert post(server, b"no image").status_code == 400
+
+
+def test_a_model_of_its_own_is_called(tmp_path: Path) -> None:
+    server = client(
+        tmp_path,
+        """
+        import numpy
+
+        def model_fn(model_dir):
+            return lambda given: numpy.arange(len(given.items))
+        """,
+    )
+    assert post(server).get_json() == [0]
+
+
+def test_what_fails_inside_the_script_is_500_and_logged(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = client(model, "def predict_fn(data, model): raise KeyError('inner secret')\n")
+    response = post(server)
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert "inner secret" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nothing = 1\n", "defines none of"),
+        ("def model_fn(:\n", "SyntaxError"),
+        ("import no_such_module\n", "no_such_module"),
+        ("def model_fn(model_dir): raise OSError('no weights')\n", "no weights"),
+    ],
+)
+def test_a_script_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        client(tmp_path, text)
+
+
+def test_each_model_of_a_multi_model_endpoint_has_its_own_script(tmp_path: Path) -> None:
+    answers = []
+    for name in ("one", "two"):
+        text = f"def predict_fn(data, model): return {name!r}\ndef model_fn(path): return None\n"
+        answers.append(post(client(tmp_path / name, text)).get_json())
+    assert answers == ["one", "two"]
