@@ -115,7 +115,7 @@ class Bench:
             text=True,
         )
         assert training.stdout
-        # From "Features by …", with weights loaded and no image read, to "Saved the model".
+        # From "Frozen layers by …", with weights loaded and no image read, to "Saved the model".
         marks: dict[str, float] = {}
         for line in training.stdout:
             marks.setdefault(line.split(" ")[0], time.perf_counter())
@@ -123,4 +123,4 @@ class Bench:
             raise RuntimeError("./train failed")
         process = time.perf_counter() - started
         facts = json.loads((job / "model/model.json").read_text())
-        return Run(marks["Saved"] - marks["Features"], process, facts["metrics"]["test:accuracy"])
+        return Run(marks["Saved"] - marks["Frozen"], process, facts["metrics"]["test:accuracy"])

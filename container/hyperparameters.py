@@ -169,7 +169,7 @@ class Hyperparameters:
 
     arch: str = _declare("resnet18", Choice(RESNETS), "torchvision architecture to fine-tune")
     weights: str = _declare("imagenet", Choice(("imagenet", "none")), "start from ImageNet weights, or from scratch")
-    trainable: str = _declare("head", Choice(("head", "all")), "train the new head on a frozen backbone, or all layers")
+    trainable: str = _declare("head", Choice(("head", "layer4", "all")), "train the new head on a frozen backbone, the last stage too, or all layers")
     epochs: int = _declare(5, Integer(1, 10_000), "passes over the training images", tune=TuningRange(2, 10))
     lr: float | None = _declare(1e-3, RealOrAuto(Real(above=0, most=1000)), "peak learning rate, reached after warm-up; auto looks for one before the first epoch", tune=_logarithmic(1e-4, 1e-1))
     eps: float = _declare(1e-8, Real(above=0, most=1), "AdamW's epsilon", tune=_logarithmic(1e-9, 1e-8))
@@ -188,7 +188,7 @@ class Hyperparameters:
     seed: int = _declare(0, Integer(0, 2**31 - 1), "the same seed gives the same numbers on a CPU")
     image_size: int = _declare(224, Integer(32, 1024), "side of the square that the network sees, in pixels")
     crop_scale: float = _declare(0.35, Real(above=0, most=1), "smallest share of a training image that a random crop keeps; 1 turns crops off")
-    views: int = _declare(2, Integer(0, 64), "with a frozen backbone, views of a training image whose features are computed once: the image, its mirror image (with flip), random crops; 0 computes new ones in every epoch")
+    views: int = _declare(2, Integer(0, 64), "with trainable=head or layer4, views of a training image that the frozen layers see once: the image, its mirror image (with flip), random crops; 0 computes new ones in every epoch")
     flip: bool = _declare(True, Flag(), "mirror training images at random; turn off where left and right differ, as in digits")
     validation_split: float = _declare(0.15, Real(above=0, most=0.5), "share split off for validation where no validation images are given")
     test_split: float = _declare(0.15, Real(least=0, most=0.5), "share split off for the test where the data is one folder of classes")

@@ -42,10 +42,17 @@ def load_backbone(network: ResNet, weights: Mapping[str, Tensor]) -> None:
         tensor.copy_(weights[name])
 
 
-def freeze_backbone(network: ResNet) -> None:
-    """Leave only the head trainable."""
+def freeze(network: ResNet, trainable: str) -> None:
+    """Leave trainable the head, the head and layer4, or all layers."""
+    prefixes = {"head": ("fc.",), "layer4": ("layer4.", "fc."), "all": ("",)}[trainable]
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith("fc."))
+        parameter.requires_grad_(name.startswith(prefixes))
+
+
+def train_trainable(network: nn.Module) -> None:
+    """Training mode for what is trained; frozen layers keep the statistics they came with."""
+    for module in network.modules():
+        module.training = all(parameter.requires_grad for parameter in module.parameters())
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:

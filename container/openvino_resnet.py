@@ -37,12 +37,21 @@ def import_openvino() -> Any:
 
 
 def build_model(
-    architecture: str, preprocessing: Preprocessing, weights: Weights, *, batch: int, head: bool
+    architecture: str,
+    preprocessing: Preprocessing,
+    weights: Weights,
+    *,
+    batch: int,
+    head: bool,
+    stages: int = 4,
 ) -> Any:
-    """From uint8 (batch, size, size, 3) to logits (batch, classes), or without the head to the
-    averaged features (batch, channels). The weights are used up: tensors leave the dict.
+    """From uint8 (batch, size, size, 3) to logits (batch, classes).
+
+    Without the head, to the averaged features (batch, channels); with fewer than all four stages,
+    to the last one's activations (batch, height, width, channels). The weights are used up:
+    tensors leave the dict.
     """
-    return _Graph(weights).model(architecture, preprocessing, batch, head=head)
+    return _Graph(weights).model(architecture, preprocessing, batch, head=head, stages=stages)
 
 
 def compile_model(model: Any, *, precision: str, threads: int, streams: int) -> Any:
@@ -84,7 +93,13 @@ class _Graph:
         self._weights = weights
 
     def model(
-        self, architecture: str, preprocessing: Preprocessing, batch: int, *, head: bool
+        self,
+        architecture: str,
+        preprocessing: Preprocessing,
+        batch: int,
+        *,
+        head: bool,
+        stages: int,
     ) -> Any:
         ops = self._ops
         network = layout(architecture)
@@ -98,8 +113,11 @@ class _Graph:
         self._weights["conv1.weight"] = self._weights["conv1.weight"] / std.reshape(1, 3, 1, 1)
         data = ops.relu(self._convolution(data, network.stem))
         data = ops.max_pool(data, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
-        for block in network.blocks:
+        for block in network.stages(stages):
             data = self._block(data, block)
+        if stages < 4:
+            activations = ops.transpose(data, np.array([0, 2, 3, 1]))
+            return self._openvino.Model([activations], [image], architecture)
         features = ops.reduce_mean(data, np.array([2, 3]))
         if not head:
             return self._openvino.Model([features], [image], architecture)

@@ -44,6 +44,11 @@ class Layout:
     blocks: tuple[Block, ...]
     features: int
 
+    def stages(self, count: int) -> tuple[Block, ...]:
+        """The blocks of the first `count` of the four stages."""
+        names = tuple(f"layer{number}." for number in range(1, count + 1))
+        return tuple(b for b in self.blocks if b.convolutions[0].name.startswith(names))
+
     def convolutions(self) -> Iterator[Convolution]:
         """Every convolution in the network."""
         yield self.stem

@@ -124,8 +124,18 @@ def test_pretrained_weights_replace_all_but_the_head(architecture: str) -> None:
     assert torch.equal(network.fc.weight, head)
 
 
-def test_a_frozen_backbone_leaves_the_head_trainable() -> None:
-    network = model.build_resnet("resnet18", 3)
-    model.freeze_backbone(network)
-    trainable = [name for name, p in network.named_parameters() if p.requires_grad]
-    assert trainable == ["fc.weight", "fc.bias"]
+def test_frozen_layers_are_not_trained_and_keep_their_statistics() -> None:
+    network = model.build_resnet("resnet18", 2)
+    expected = {"head": {"fc"}, "layer4": {"layer4", "fc"}, "all": {"conv1", "bn1", "layer1"}}
+    for trainable, prefixes in expected.items():
+        model.freeze(network, trainable)
+        model.train_trainable(network)
+        trained = {name.split(".")[0] for name, p in network.named_parameters() if p.requires_grad}
+        norms = {
+            name.split(".")[0]
+            for name, module in network.named_modules()
+            if isinstance(module, torch.nn.BatchNorm2d) and module.training
+        }
+        assert prefixes <= trained
+        assert norms == trained - {"fc", "conv1"}
+    assert len(trained) == 7

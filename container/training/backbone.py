@@ -1,11 +1,13 @@
-"""The frozen backbone as a fast function from images to features."""
+"""The frozen layers as a fast function from images to what the trained layers see."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torchvision.models import ResNet
 
 from container import openvino_resnet, processors
@@ -16,54 +18,89 @@ BATCH_SIZE_ON_A_CPU = 8
 BATCH_SIZE_ON_A_GPU = 256
 
 
-class Backbone:
-    """The network without its head, in the fastest arithmetic that was asked for.
+@dataclass(frozen=True)
+class Cut:
+    """Where the frozen layers end."""
 
-    On a CPU it is an OpenVINO model, on a GPU the torch network itself.
+    name: str
+    stages: int
+    """Stages that are frozen; after all four the channels are averaged."""
+
+    @classmethod
+    def below(cls, trainable: str) -> "Cut":
+        """The frozen layers of a training of the head, or of layer4 and the head."""
+        return cls("features", 4) if trainable == "head" else cls("activations of layer3", 3)
+
+
+class Backbone:
+    """The frozen layers, in the fastest arithmetic that was asked for.
+
+    On a CPU they are an OpenVINO model, on a GPU the torch network itself.
     """
 
     def __init__(
-        self, network: ResNet, architecture: str, preprocessing: Preprocessing, precision: str
+        self,
+        network: ResNet,
+        architecture: str,
+        preprocessing: Preprocessing,
+        precision: str,
+        cut: Cut,
     ) -> None:
         self._preprocessing = preprocessing
-        self._run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+        self._stages = cut.stages
+        self._run: Callable[[NDArray[np.uint8]], Tensor]
         if next(network.parameters()).is_cuda:
             self.batch_size = BATCH_SIZE_ON_A_GPU
             self._network = network.eval()
-            self._bfloat16 = precision != "float32"
-            self.name = f"torch {'bfloat16' if self._bfloat16 else 'float32'}"
+            bfloat16 = precision != "float32"
+            self.name = f"torch {'bfloat16' if bfloat16 else 'float32'}"
             self._run = self._run_torch
-            return
-        self.batch_size = BATCH_SIZE_ON_A_CPU
-        model = openvino_resnet.build_model(
-            architecture, preprocessing, as_arrays(network), batch=self.batch_size, head=False
-        )
-        compiled = openvino_resnet.compile_model(
-            model, precision=precision, threads=processors.available(), streams=1
-        )
-        self.name = f"openvino {openvino_resnet.arithmetic(compiled)}"
-        self._request: Any = compiled.create_infer_request()
-        self._run = self._run_openvino
+        else:
+            self.batch_size = BATCH_SIZE_ON_A_CPU
+            model = openvino_resnet.build_model(
+                architecture,
+                preprocessing,
+                as_arrays(network),
+                batch=self.batch_size,
+                head=False,
+                stages=cut.stages,
+            )
+            compiled = openvino_resnet.compile_model(
+                model, precision=precision, threads=processors.available(), streams=1
+            )
+            arithmetic = openvino_resnet.arithmetic(compiled)
+            bfloat16 = arithmetic == "bfloat16"
+            self.name = f"openvino {arithmetic}"
+            self._request: Any = compiled.create_infer_request()
+            self._run = self._run_openvino
+        self._bfloat16 = bfloat16
+        # Averages are few, and lose by rounding; activations were rounded when they were computed.
+        self.dtype = torch.bfloat16 if bfloat16 and cut.stages < 4 else torch.float32
 
-    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features (N, channels) of at most `batch_size` images (N, size, size, 3)."""
+    def __call__(self, images: NDArray[np.uint8]) -> Tensor:
+        """For at most `batch_size` images (N, size, size, 3) the features (N, channels), or the
+        activations (N, height, width, channels) of the last frozen stage; type `dtype`.
+        """
         return self._run(images)
 
-    def _run_openvino(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_openvino(self, images: NDArray[np.uint8]) -> Tensor:
         # The graph has one batch size; what a short batch leaves over is computed for nothing.
         self._request.get_input_tensor().data[: len(images)] = images
         self._request.infer()
-        features: NDArray[np.float32] = self._request.get_output_tensor().data[: len(images)].copy()
-        return features
+        rows = torch.from_numpy(self._request.get_output_tensor().data[: len(images)])
+        return rows.to(self.dtype, copy=True)
 
     @torch.inference_mode()
-    def _run_torch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run_torch(self, images: NDArray[np.uint8]) -> Tensor:
         inputs = normalise(torch.from_numpy(images).cuda(), self._preprocessing)
         network = self._network
+        stages = (network.layer1, network.layer2, network.layer3, network.layer4)
         with torch.autocast("cuda", torch.bfloat16, enabled=self._bfloat16):
             data = network.maxpool(network.relu(network.bn1(network.conv1(inputs))))
-            for stage in (network.layer1, network.layer2, network.layer3, network.layer4):
+            for stage in stages[: self._stages]:
                 data = stage(data)
-            features = network.avgpool(data).flatten(1)
-        result: NDArray[np.float32] = features.float().cpu().numpy()
+            rows = (
+                data.permute(0, 2, 3, 1) if self._stages < 4 else network.avgpool(data).flatten(1)
+            )
+        result: Tensor = rows.to("cpu", self.dtype).contiguous()
         return result

@@ -1,90 +1,144 @@
-"""Features on disk, shared by every run whose backbone and preprocessing are the same.
+"""What frozen layers make of images, on disk, shared by every run with the same frozen layers.
 
 A store is a directory of immutable safetensors files, each written in one step, so any number of
 processes may read while one writes. Rows are found by the digest of an image's bytes and the name
-of the view, so neither the split nor where the data lies matters.
+of the view, so neither the split nor where the data lies matters. Files are mapped, not read: what
+a batch does not ask for takes no memory.
 """
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.torch import save
+from torch import Tensor
 
 from container.atomic import write_atomically
+from container.errors import UserError
 from container.progress import say
 
-VERSION = 1
+VERSION = 2
 """Counted up when the same inputs would give other features."""
 
 Key = tuple[bytes, str]
 """The SHA-256 of an image's bytes, and the name of a view of it."""
-Features = NDArray[np.float32]
+
+
+class StoredRows:
+    """The rows of a store, counted through its files; each has the same shape and type."""
+
+    def __init__(self) -> None:
+        self.positions: dict[Key, int] = {}
+        self._parts: list[Tensor] = []
+        self._ends: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.positions
+
+    def add(self, keys: Sequence[Key], rows: Tensor) -> None:
+        """Append one file's rows (N, ...)."""
+        first = int(self._ends[-1]) if self._parts else 0
+        self._parts.append(rows)
+        self._ends = np.append(self._ends, first + len(rows))
+        self.positions.update(zip(keys, range(first, first + len(rows)), strict=True))
+
+    def gather(self, positions: NDArray[np.int64]) -> Tensor:
+        """Copy the rows at positions (N,) into one tensor (N, ...)."""
+        parts = np.searchsorted(self._ends, positions, side="right")
+        if not self._parts:
+            return torch.empty(0)
+        gathered = self._parts[0].new_empty((len(positions), *self._parts[0].shape[1:]))
+        for number in np.unique(parts):
+            wanted = np.flatnonzero(parts == number)
+            part = self._parts[number]
+            inside = positions[wanted] - (self._ends[number] - len(part))
+            gathered[torch.from_numpy(wanted)] = part[torch.from_numpy(inside)]
+        return gathered
 
 
 class FeatureStore:
-    """The features of one backbone under one preprocessing."""
+    """The rows of one set of frozen layers under one preprocessing."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     @classmethod
-    def of(cls, backbone: Mapping[str, object]) -> "FeatureStore":
-        """The store for everything, JSON-like, that decides what the features are."""
-        text = json.dumps({"version": VERSION, **backbone}, sort_keys=True)
+    def of(cls, layers: Mapping[str, object]) -> "FeatureStore":
+        """The store for everything, JSON-like, that decides what the rows are."""
+        text = json.dumps({"version": VERSION, **layers}, sort_keys=True)
         return cls(cache_directory() / "features" / hashlib.sha256(text.encode()).hexdigest()[:32])
 
-    def read(self) -> dict[Key, Features]:
-        """Every stored feature; a file that cannot be read is passed over."""
-        found: dict[Key, Features] = {}
+    def read(self) -> StoredRows:
+        """Every stored row; a file that cannot be read is passed over."""
+        stored = StoredRows()
         for path in sorted(self.directory.glob("*.safetensors")):
             try:
-                with safe_open(path, framework="numpy") as file:
+                with safe_open(path, framework="pt") as file:
                     names = json.loads(file.metadata()["views"])
-                    digests = file.get_tensor("digests")
-                    views = file.get_tensor("views")
-                    features = file.get_tensor("features")
-            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+                    digests = file.get_tensor("digests").numpy().tobytes()
+                    views = file.get_tensor("views").tolist()
+                    rows = file.get_tensor("features")
+                keys = [
+                    (digests[32 * row : 32 * row + 32], names[view])
+                    for row, view in enumerate(views)
+                ]
+                stored.add(keys, rows)
+            except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
                 say(f"Ignored the cached features in {path}: {error}.")
-                continue
-            for digest, view, row in zip(digests, views, features, strict=True):
-                found[digest.tobytes(), names[view]] = row
-        return found
+        return stored
 
-    def write(self, rows: Mapping[Key, Features]) -> None:
-        """Add features to the store."""
-        if not rows:
-            return
-        names = sorted({view for _, view in rows})
+    def write(self, keys: Sequence[Key], rows: Tensor) -> None:
+        """Add rows (N, ...) to the store. Raises UserError where they cannot be written."""
+        names = sorted({view for _, view in keys})
+        digests = np.frombuffer(b"".join(digest for digest, _ in keys), np.uint8)
         content = save(
             {
-                "digests": np.array([list(digest) for digest, _ in rows], dtype=np.uint8),
-                "views": np.array([names.index(view) for _, view in rows], dtype=np.int32),
-                "features": np.stack(list(rows.values())),
+                "digests": torch.from_numpy(digests.reshape(len(keys), 32).copy()),
+                "views": torch.tensor([names.index(view) for _, view in keys], dtype=torch.int32),
+                "features": rows.contiguous(),
             },
             metadata={"views": json.dumps(names)},
         )
-        write_atomically(self.directory / f"{uuid.uuid4().hex}.safetensors", content)
+        try:
+            write_atomically(self.directory / f"{uuid.uuid4().hex}.safetensors", content)
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Held by the one process that computes; the others wait, and then find it done."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / "lock").open("w") as file:
+        """Held by the one process that computes; the others wait, and then find it done.
+
+        Raises:
+            UserError: the directory cannot be made.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            lock = (self.directory / "lock").open("w")
+        except OSError as error:
+            raise self._unwritable(error) from None
+        with lock:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 say("Waiting for another run that computes the same features.")
-                fcntl.flock(file, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def _unwritable(self, error: OSError) -> UserError:
+        why = "is full" if error.errno == errno.ENOSPC else f"cannot be written ({error.strerror})"
+        return UserError(
+            f"The cache {self.directory} {why}. Set KENNEL_CACHE_DIR to a directory with more room."
+        )
 
 
 def cache_directory() -> Path:

@@ -1,10 +1,12 @@
-"""Training on a frozen backbone: each image is decoded once, its features computed once a view.
+"""Training behind frozen layers: each image is decoded once, and they see each of its views once.
 
-What a step then costs is one matrix product. The backbone's batch normalisation uses its trained
-statistics, as in evaluation.
+What they make of it is kept, so a step of the head costs one matrix product, and one of the last
+stage a tenth of the network. Their batch normalisation uses its trained statistics, as in
+evaluation.
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,26 +19,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from container import processors
+from container.errors import UserError
 from container.images import Pixels, Preprocessing, center_crop, decode
-from container.progress import track
+from container.progress import say, track
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone
 from container.training.dataset import Split
 from container.training.decoded import Rejected, decode_files
-from container.training.feature_store import Features, FeatureStore, Key
+from container.training.feature_store import FeatureStore, Key, StoredRows
 from container.training.stopping import StopSignal
 
 PLAIN = "plain"
 MIRRORED = "mirrored"
 ROWS_PER_FILE = 4096
+BYTES_PER_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class FrozenImages:
-    """The readable images of one split as features."""
+    """The readable images of one split as the frozen layers' rows."""
 
-    features: Tensor
-    """float32 (N, views, channels); view 0 is the one that serving sees."""
+    rows: StoredRows
+    positions: NDArray[np.int64]
+    """(N, views), where each view's row is; view 0 is the one that serving sees."""
     labels: NDArray[np.int64]
     images: "DecodedLater"
     paths: tuple[Path, ...]
@@ -96,32 +101,30 @@ class FeatureExtractor:
         """Views that no earlier run had left in the store."""
 
     def extract(self, splits: dict[str, tuple[Split, tuple[str, ...]]]) -> dict[str, FrozenImages]:
-        """The features of every split, for each its own views.
+        """What the frozen layers make of every split, for each its own views.
 
         Raises:
-            UserError: the cache's disk is full.
+            UserError: the cache's disk is full, or would be.
             Stopped: the job was asked to stop; what was computed so far is in the store.
         """
         paths = list(dict.fromkeys(path for split, _ in splits.values() for path in split.paths))
         digests = dict(zip(paths, _digests(paths), strict=True))
         wanted = {path: views for split, views in splits.values() for path in split.paths}
-        found = self.store.read()
+        stored = self.store.read()
         rejected: dict[Path, Rejected] = {}
-        if any((digests[path], view) not in found for path in paths for view in wanted[path]):
+        if any((digests[path], view) not in stored for path in paths for view in wanted[path]):
             with self.store.computing():
-                found = self.store.read()
+                stored = self.store.read()
                 missing = {
-                    path: [view for view in views if (digests[path], view) not in found]
+                    path: [view for view in views if (digests[path], view) not in stored]
                     for path, views in wanted.items()
                 }
                 self._compute(
-                    {path: views for path, views in missing.items() if views},
-                    digests,
-                    found,
-                    rejected,
+                    {p: views for p, views in missing.items() if views}, digests, rejected
                 )
+            stored = self.store.read()
         return {
-            name: self._gather(split, views, digests, found, rejected)
+            name: self._gather(split, views, digests, stored, rejected)
             for name, (split, views) in splits.items()
         }
 
@@ -129,29 +132,43 @@ class FeatureExtractor:
         self,
         missing: Mapping[Path, Sequence[str]],
         digests: dict[Path, bytes],
-        found: dict[Key, Features],
         rejected: dict[Path, Rejected],
     ) -> None:
-        """Add what is missing to `found` and to the store, in parts that a kill leaves whole."""
-        unsaved: dict[Key, Features] = {}
+        """Add what is missing to the store, in parts that a kill leaves whole."""
+        keys: list[Key] = []
+        rows: list[Tensor] = []
+        total = sum(map(len, missing.values()))
         try:
-            for key, row in self._rows(missing, digests, rejected):
-                unsaved[key] = row
-                self.computed += 1
-                if len(unsaved) == ROWS_PER_FILE:
-                    self.store.write(unsaved)
-                    found |= unsaved
-                    unsaved = {}
+            for new_keys, new_rows in self._rows(missing, digests, rejected):
+                if not self.computed:
+                    self._check_room(total, new_rows[0].nbytes)
+                keys += new_keys
+                rows.append(new_rows)
+                self.computed += len(new_keys)
+                if len(keys) >= ROWS_PER_FILE or len(keys) * new_rows[0].nbytes >= BYTES_PER_FILE:
+                    self.store.write(keys, torch.cat(rows))
+                    keys, rows = [], []
         finally:
-            self.store.write(unsaved)
-            found |= unsaved
+            if keys:
+                self.store.write(keys, torch.cat(rows))
+
+    def _check_room(self, rows: int, row_bytes: int) -> None:
+        """Say what the cache will take. Raises UserError where the disk has less."""
+        needed, free = rows * row_bytes, shutil.disk_usage(self.store.directory).free
+        if needed > free:
+            raise UserError(
+                f"The cache {self.store.directory} needs {needed / 1e9:.1f} GB for these images "
+                f"and has room for {free / 1e9:.1f} GB. Set KENNEL_CACHE_DIR to a larger disk, "
+                "lower views, or set views to 0."
+            )
+        say(f"The cache takes {row_bytes / 1e3:.0f} KB a view, {needed / 1e6:.0f} MB in all.")
 
     def _rows(
         self,
         missing: Mapping[Path, Sequence[str]],
         digests: dict[Path, bytes],
         rejected: dict[Path, Rejected],
-    ) -> Iterator[tuple[Key, Features]]:
+    ) -> Iterator[tuple[list[Key], Tensor]]:
         keys: list[Key] = []
         images: list[Pixels] = []
         size = self.backbone.batch_size
@@ -165,10 +182,10 @@ class FeatureExtractor:
             keys += [(digests[path], view) for view in views]
             images += [self._view(outcome, digests[path], view) for view in views]
             while len(images) >= size:
-                yield from zip(keys, self.backbone.features(np.stack(images[:size])), strict=False)
+                yield keys[:size], self.backbone(np.stack(images[:size]))
                 del keys[:size], images[:size]
         if images:
-            yield from zip(keys, self.backbone.features(np.stack(images)), strict=True)
+            yield keys, self.backbone(np.stack(images))
 
     def _view(self, pixels: Pixels, digest: bytes, view: str) -> Pixels:
         if view == PLAIN:
@@ -184,14 +201,15 @@ class FeatureExtractor:
         split: Split,
         views: tuple[str, ...],
         digests: dict[Path, bytes],
-        found: dict[Key, Features],
+        stored: StoredRows,
         rejected: dict[Path, Rejected],
     ) -> FrozenImages:
         kept = [index for index, path in enumerate(split.paths) if path not in rejected]
         paths = tuple(split.paths[index] for index in kept)
-        rows = [[found[digests[path], view] for view in views] for path in paths]
+        positions = [[stored.positions[digests[path], view] for view in views] for path in paths]
         return FrozenImages(
-            features=torch.from_numpy(np.array(rows, dtype=np.float32)),
+            rows=stored,
+            positions=np.array(positions, np.int64).reshape(len(paths), len(views)),
             labels=np.array([split.labels[index] for index in kept], dtype=np.int64),
             images=DecodedLater(paths, self.preprocessing.resize_size),
             paths=paths,

@@ -1,4 +1,4 @@
-"""The head on features: all that is trained when the backbone is frozen."""
+"""The trained end of a network whose other layers are frozen, and what it is trained on."""
 
 from collections.abc import Iterator
 
@@ -24,11 +24,27 @@ class Head(nn.Module):
         return logits
 
 
-class FrozenSource:
-    """Features in batches; in each epoch one of an image's views, at random."""
+class LastStage(nn.Module):
+    """The network's last stage and its head; training them trains the network."""
 
-    def __init__(self, images: FrozenImages, device: torch.device) -> None:
-        self._features = images.features.to(device)
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        self.layer4 = network.layer4
+        self.avgpool = network.avgpool
+        self.fc = network.fc
+
+    def forward(self, activations: Tensor) -> Tensor:
+        """From layer3's activations (N, height, width, channels) to logits (N, classes)."""
+        data = self.layer4(activations.permute(0, 3, 1, 2))
+        logits: Tensor = self.fc(self.avgpool(data).flatten(1))
+        return logits
+
+
+class FrozenSource:
+    """What the frozen layers made of images, in batches; in each epoch one view, at random."""
+
+    def __init__(self, images: FrozenImages) -> None:
+        self._images = images
         self._labels = torch.from_numpy(images.labels)
 
     def __len__(self) -> int:
@@ -38,21 +54,20 @@ class FrozenSource:
         self, *, batch_size: int, seed: int, epoch: int, first_step: int
     ) -> Iterator[Batch]:
         """See Source."""
-        views = np.random.default_rng((seed, epoch, 1)).integers(
-            self._features.shape[1], size=len(self)
-        )
+        positions = self._images.positions
+        views = np.random.default_rng((seed, epoch, 1)).integers(positions.shape[1], size=len(self))
         for batch in random_batches(
             len(self), batch_size=batch_size, seed=seed, epoch=epoch, first_step=first_step
         ):
-            rows, chosen = torch.from_numpy(batch), torch.from_numpy(views[batch])
-            yield self._features[rows, chosen], self._labels[rows]
+            rows = self._images.rows.gather(positions[batch, views[batch]])
+            yield rows, self._labels[torch.from_numpy(batch)]
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """See Source."""
         for start in range(0, len(self), batch_size):
             part = slice(start, start + batch_size)
-            yield self._features[part, 0], self._labels[part]
+            yield self._images.rows.gather(self._images.positions[part, 0]), self._labels[part]
 
     def inputs(self, views: Tensor) -> Tensor:
         """See Source."""
-        return views
+        return views if views.dtype == torch.bfloat16 else views.float()

@@ -14,6 +14,7 @@ from container import metrics
 from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.metrics import Metric
+from container.model import train_trainable
 from container.progress import say, track
 from container.training.averaging import WeightAverage
 from container.training.checkpoint import Checkpoints, Position, State
@@ -232,7 +233,7 @@ class Training:
         options = self.hyperparameters
         steps = steps_per_epoch(len(images), options.batch_size)
         self.observer.training()
-        self.network.train(options.trainable == "all")
+        train_trainable(self.network)
         loss_sum = torch.zeros((), device=self.processor.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.processor.device)
         batches = images.training_batches(

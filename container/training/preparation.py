@@ -12,12 +12,12 @@ from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
 from container.progress import say
 from container.training.augmentation import Augmentation
-from container.training.backbone import Backbone
+from container.training.backbone import Backbone, Cut
 from container.training.dataset import Dataset
 from container.training.decoded import SplitImages, decode_split
 from container.training.feature_store import FeatureStore
 from container.training.frozen import PLAIN, FeatureExtractor, view_names
-from container.training.head import FrozenSource, Head
+from container.training.head import FrozenSource, Head, LastStage
 from container.training.pixels import PixelSource
 from container.training.source import Source
 from container.training.stopping import StopSignal
@@ -39,13 +39,13 @@ def prepare(
     preprocessing: Preprocessing,
     stop: StopSignal,
 ) -> Prepared:
-    """Compute features where only the head is trained on cached views, else decode all images.
+    """Let frozen layers see cached views once, where there are both; else decode all images.
 
     Raises:
         UserError: the disk is full.
         Stopped: the job was asked to stop.
     """
-    if options.trainable == "head" and options.views:
+    if options.trainable != "all" and options.views:
         return _features(network, images, options, preprocessing, stop)
     return _pixels(network, images, options, preprocessing, stop)
 
@@ -57,7 +57,7 @@ def _pixels(
     preprocessing: Preprocessing,
     stop: StopSignal,
 ) -> Prepared:
-    """Decode every image, for a network of which more than the head is trained."""
+    """Decode every image, for a network that sees new views in every epoch."""
     splits = {
         name: decode_split(split, preprocessing.resize_size, f"Decoding {name} images", stop)
         for name, split in images.splits().items()
@@ -76,12 +76,14 @@ def _features(
     preprocessing: Preprocessing,
     stop: StopSignal,
 ) -> Prepared:
-    """Compute the features of every image, or find them in the cache, for training the head."""
-    backbone = Backbone(network, options.arch, preprocessing, options.precision)
-    say(f"Features by {backbone.name}, {options.views} views of each training image")
+    """Run the frozen layers on every image, or find in the cache what they made of it."""
+    cut = Cut.below(options.trainable)
+    backbone = Backbone(network, options.arch, preprocessing, options.precision, cut)
+    say(f"Frozen layers by {backbone.name}, {options.views} views of each training image")
     store = FeatureStore.of(
         {
             "architecture": options.arch,
+            "output": cut.name,
             "weights": model.backbone_digest(network),
             "preprocessing": dataclasses.asdict(preprocessing),
             "arithmetic": backbone.name,
@@ -95,10 +97,10 @@ def _features(
             for name, split in images.splits().items()
         }
     )
-    say(f"Features: {extractor.computed} computed, the rest found in {store.directory}")
-    device = next(network.parameters()).device
-    sources = {name: FrozenSource(split, device) for name, split in splits.items()}
-    return Prepared(splits, sources, Head(network))
+    say(f"{cut.name.capitalize()}: {extractor.computed} computed, the rest in {store.directory}")
+    sources = {name: FrozenSource(split) for name, split in splits.items()}
+    trained = Head(network) if options.trainable == "head" else LastStage(network)
+    return Prepared(splits, sources, trained)
 
 
 def _augmentation(options: Hyperparameters) -> Augmentation:

@@ -118,6 +118,5 @@ def _network(options: Hyperparameters, classes: int, environment: JobEnvironment
                 f"The pretrained weights from {source} do not fit {options.arch}: {error}."
             ) from None
         say(f"Pretrained weights: {source}.")
-    if options.trainable == "head":
-        model.freeze_backbone(network)
+    model.freeze(network, options.trainable)
     return network

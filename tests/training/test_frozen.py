@@ -6,30 +6,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from opt_ml import ROOT, OptMl, write_images
-from safetensors.torch import save_file
+from opt_ml import QUICK, ROOT, OptMl, write_images
+from safetensors.torch import load_file, save_file
 
-from container import model
+from container import artifact, model
 from container.images import Preprocessing
-from container.training.backbone import Backbone
+from container.training.backbone import Backbone, Cut
 from container.training.feature_store import FeatureStore
 from container.training.frozen import view_names
+from container.training.head import Head, LastStage
 
 PREPROCESSING = Preprocessing.for_image_size(32)
 HEAD = {"weights": "imagenet", "trainable": "head", "epochs": "4", "lr": "0.01"}
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
-def test_features_are_those_of_the_torch_network(architecture: str) -> None:
+def test_frozen_and_trained_layers_together_are_the_torch_network(architecture: str) -> None:
     torch.manual_seed(0)
     network = model.build_resnet(architecture, 3).eval()
-    backbone = Backbone(network, architecture, PREPROCESSING, "float32")
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    features = torch.from_numpy(backbone.features(images))
     with torch.inference_mode():
         expected = network(model.normalise(torch.from_numpy(images), PREPROCESSING))
-        scores = network.fc(features)
-    assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-3)
+        for trainable, trained in (("head", Head(network)), ("layer4", LastStage(network))):
+            cut = Cut.below(trainable)
+            frozen = Backbone(network, architecture, PREPROCESSING, "float32", cut)
+            scores = trained(frozen(images))
+            assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_views_are_the_image_its_mirror_image_and_crops() -> None:
@@ -43,14 +45,17 @@ def test_views_are_the_image_its_mirror_image_and_crops() -> None:
 
 def test_what_is_written_is_read_by_digest_and_view(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "store")
-    rows = {(bytes([n]) * 32, view): np.full(4, n, np.float32) for n in range(3) for view in "ab"}
+    keys = [(bytes([n]) * 32, view) for n in range(3) for view in "ab"]
+    rows = torch.arange(6 * 8).reshape(6, 2, 4).to(torch.bfloat16)
     with store.computing():
-        store.write(dict(list(rows.items())[:3]))
-        store.write(dict(list(rows.items())[3:]))
+        store.write(keys[:4], rows[:4])
+        store.write(keys[4:], rows[4:])
     (tmp_path / "store/broken.safetensors").write_bytes(b"cut short")
     found = FeatureStore(tmp_path / "store").read()
-    assert found.keys() == rows.keys()
-    assert all(np.array_equal(found[key], rows[key]) for key in rows)
+    assert found.positions.keys() == set(keys)
+    order = [5, 0, 3, 4, 0]
+    positions = np.array([found.positions[keys[index]] for index in order])
+    assert torch.equal(found.gather(positions), rows[order])
 
 
 def test_stores_differ_with_whatever_decides_the_features(
@@ -66,15 +71,15 @@ def test_stores_differ_with_whatever_decides_the_features(
 COMPUTE_ONCE = """
 import sys
 from pathlib import Path
-import numpy as np
+import torch
 from container.training.feature_store import FeatureStore
 
 directory = Path(sys.argv[1])
 store = FeatureStore(directory)
 with store.computing():
-    if not store.read():
+    if not store.read().positions:
         print("computed")
-        store.write({(b"x" * 32, "plain"): np.zeros(4, np.float32)})
+        store.write([(b"x" * 32, "plain")], torch.zeros(1, 4))
 """
 
 
@@ -117,6 +122,40 @@ def test_cached_views_learn_what_the_plain_loop_learns(job: OptMl) -> None:
         assert job.train(HEAD | {"views": views, "crop-scale": "1"}).returncode == 0
         accuracies.append(job.facts()["metrics"]["validation:accuracy"])
     assert accuracies == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("views", ["2", "0"])
+def test_only_layer4_and_the_head_are_trained_and_the_artifact_is_whole(
+    job: OptMl, views: str
+) -> None:
+    result = job.train(HEAD | {"trainable": "layer4", "views": views})
+    assert result.returncode == 0, result.stderr
+    assert job.facts()["metrics"]["validation:accuracy"] == 1
+    given = load_file(job.channel("pretrained") / "resnet18.safetensors")
+    made = load_file(job.base / "model/model.safetensors")
+    kept = {name for name, tensor in made.items() if name[:2] != "fc" and tensor.equal(given[name])}
+    assert kept == {name for name in made if not name.startswith(("layer4.", "fc."))}
+    network = model.build_resnet("resnet18", 2)
+    network.load_state_dict(made, strict=False)
+    images = artifact.reference_images(PREPROCESSING)
+    with torch.inference_mode():
+        scores = network.eval()(model.normalise(torch.from_numpy(images), PREPROCESSING))
+    assert torch.allclose(scores, torch.tensor(job.facts()["reference_scores"]), atol=1e-4)
+
+
+def test_a_stopped_training_of_layer4_goes_on_bit_for_bit(job: OptMl) -> None:
+    options = HEAD | {"trainable": "layer4", "epochs": "3", "batch-size": "16"}
+    assert job.train(options).returncode == 0
+    digest = job.facts()["weights_sha256"]
+    flags = [f"--{name}={value}" for name, value in (QUICK | options).items()]
+    with job.start(*flags) as stopped:
+        assert stopped.stdout
+        for line in stopped.stdout:
+            if line.startswith("epoch 1"):
+                stopped.terminate()
+    assert stopped.returncode == 0
+    assert "Resumed" in job.train(options).stdout
+    assert job.facts()["weights_sha256"] == digest
 
 
 def test_an_unreadable_image_is_rejected_on_the_way_to_its_features(job: OptMl) -> None:
