@@ -14,11 +14,15 @@ from werkzeug.http import parse_options_header
 
 from container.images import ImageError
 from container.serving.classifier import Probabilities
+from container.serving.explanation import wanted
+from container.serving.explanation.wanted import Wanted
 from container.serving.items import Outcome
 
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
 CSV = "text/csv"
+PNG = "image/png"
+"""The image with the explanation laid over it."""
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 _SYNONYMS = {"application/jsonl": JSON_LINES, "application/x-ndjson": JSON_LINES}
 
@@ -30,6 +34,8 @@ class Form:
     media_type: str
     top: int | None = None
     """How many ranked labels; 0 means all of them; None asks for plain scores."""
+    explanation: Wanted | None = None
+    """What is to be explained beside the prediction, if anything."""
 
 
 def choose(accepted: MIMEAccept, custom_attributes: str, usual: str = JSON) -> Form:
@@ -40,24 +46,29 @@ def choose(accepted: MIMEAccept, custom_attributes: str, usual: str = JSON) -> F
 
     Raises:
         NotAcceptable: none of our media types would do.
-        BadRequest: `verbose` or `top_k` is not what it must be.
+        BadRequest: a parameter is not what it must be.
     """
     media_type, parameters = _negotiate(accepted, usual)
     # SageMaker passes at most 1,024 characters; longer ones would cost the pattern time.
-    options = dict(re.findall(r"([\w-]+)\s*=\s*([^\s,;]*)", custom_attributes[:1024])) | parameters
+    found = re.findall(r"""([\w-]+)\s*=\s*("[^"]*"|[^\s,;]*)""", custom_attributes[:1024])
+    options = {name: value.strip('"') for name, value in found} | parameters
+    explanation = wanted.read(options, picture=media_type == PNG)
+    if explanation and media_type == CSV:
+        raise BadRequest(f"An explanation is {JSON}, {JSON_LINES} or {PNG}, not {CSV}.")
     top_k = options.get("top_k")
     if top_k is None:
-        return Form(media_type, 0 if _is_true(options.get("verbose", "false")) else None)
+        top = 0 if _is_true(options.get("verbose", "false")) else None
+        return Form(media_type, top, explanation)
     if not re.fullmatch(r"[0-9]{1,9}", top_k) or int(top_k) == 0:
         raise BadRequest(f"top_k must be a whole number from 1, not {top_k!r}.")
-    return Form(media_type, int(top_k))
+    return Form(media_type, int(top_k), explanation)
 
 
 def write(form: Form, classes: Sequence[str], outcome: Probabilities) -> str:
     """The answer for a request of one image."""
     if form.media_type == CSV:
         return _csv(_rows(form, classes, outcome))
-    return _entry(form, classes, outcome) + ("\n" if form.media_type == JSON_LINES else "")
+    return entry(form, classes, outcome) + ("\n" if form.media_type == JSON_LINES else "")
 
 
 def write_several(
@@ -75,7 +86,7 @@ def write_several(
             for row in _rows(form, classes, outcome)
         )
     entries = [
-        _entry(form, classes, outcome) if name is None else _named(form, classes, name, outcome)
+        entry(form, classes, outcome) if name is None else _named(form, classes, name, outcome)
         for name, outcome in zip(names, outcomes, strict=True)
     ]
     if form.media_type == JSON_LINES:
@@ -93,10 +104,10 @@ def _negotiate(accepted: MIMEAccept, usual: str) -> tuple[str, dict[str, str]]:
         for media_type, parameters, quality in parsed
     ]
     plain = MIMEAccept([(media_type, quality) for media_type, _, quality in wishes])
-    ours = sorted((JSON, CSV, JSON_LINES), key=usual.__ne__)  # the first of equals is taken
+    ours = sorted((JSON, CSV, JSON_LINES, PNG), key=usual.__ne__)  # the first of equals is taken
     best = plain.best_match(ours)
     if best is None:
-        raise NotAcceptable(f"Accept must allow {JSON}, {JSON_LINES} or {CSV}.")
+        raise NotAcceptable(f"Accept must allow {JSON}, {JSON_LINES}, {CSV} or {PNG}.")
     given = (parameters for media_type, parameters, _ in wishes if media_type == best)
     return best, next(given, {})
 
@@ -109,7 +120,7 @@ def _is_true(value: str) -> bool:
     raise BadRequest(f"verbose must be true or false, not {value!r}.")
 
 
-def _entry(form: Form, classes: Sequence[str], outcome: Outcome) -> str:
+def entry(form: Form, classes: Sequence[str], outcome: Outcome) -> str:
     """One image's answer as JSON."""
     if isinstance(outcome, ImageError):
         return json.dumps({"error": str(outcome)}, ensure_ascii=False)
@@ -124,10 +135,10 @@ def _entry(form: Form, classes: Sequence[str], outcome: Outcome) -> str:
 def _named(form: Form, classes: Sequence[str], name: str, outcome: Outcome) -> str:
     """One image's answer as a JSON object that says its name."""
     key = json.dumps({"name": name})[:-1]
-    entry = _entry(form, classes, outcome)
+    content = entry(form, classes, outcome)
     if isinstance(outcome, ImageError):
-        return f"{key}, {entry[1:]}"
-    return f'{key}, "{"scores" if form.top is None else "predictions"}": {entry}}}'
+        return f"{key}, {content[1:]}"
+    return f'{key}, "{"scores" if form.top is None else "predictions"}": {content}}}'
 
 
 def _rows(form: Form, classes: Sequence[str], outcome: Outcome) -> list[list[str]]:

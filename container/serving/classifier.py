@@ -5,13 +5,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from werkzeug.exceptions import NotImplemented as NotThere
 
 from container import artifact
 from container.artifact import Facts
 from container.images import Pixels
 from container.serving import engine
 from container.serving.batcher import Batcher
-from container.serving.engine import Engine
+from container.serving.engine import Engine, Scores
+from container.serving.explanation.activations import Square
+from container.serving.explanation.explainer import Explainer
+from container.serving.explanation.explanation import Explanation
+from container.serving.explanation.wanted import Method
 from container.serving.settings import Settings
 from container.serving.turns import Turns
 
@@ -24,10 +29,19 @@ Probabilities = NDArray[np.float32]
 class Classifier:
     """A network that has repeated its reference answers. Safe to call from many threads."""
 
-    def __init__(self, facts: Facts, network: Engine, *, limit: int, patience: float) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        network: Engine,
+        *,
+        limit: int,
+        patience: float,
+        explainer: Explainer | None = None,
+    ) -> None:
         """At most `limit` images wait for a turn, and none longer than `patience` seconds."""
         self.facts = facts
         self.engine = network
+        self._explainer = explainer
         # A decoded image may take hundreds of megabytes, whatever the size of its file.
         self._turns = Turns(network.lanes, limit=limit, patience=patience)
         self._batcher = Batcher(network, patience=patience) if network.batch > 1 else None
@@ -57,15 +71,37 @@ class Classifier:
                 scores = self.engine.scores(square[np.newaxis], self._turns.present)
         if self._batcher is not None:
             scores = self._batcher.scores([square])
-        exponentials = np.exp(scores[0] - scores[0].max())
-        probabilities: Probabilities = exponentials / exponentials.sum()
-        return probabilities
+        return softmax(scores[0])
+
+    def explain(
+        self, method: Method, image: EncodedOrPixels, index: int | None
+    ) -> tuple[Square, Explanation]:
+        """What the network sees, and the evidence in it for a class, or for the winning one.
+
+        Raises:
+            ImageError: the image cannot be read.
+            HTTPException: too busy, or this server does not explain in this way.
+        """
+        if self._explainer is None:
+            raise NotThere("This model's answers cannot be explained.")
+        with self._turns:
+            square = self._square(image)
+            if method == "cam":  # one pass through the network, as a prediction is
+                return square, self._explainer.explain(method, square, index)
+        return square, self._explainer.explain(method, square, index)
 
     def _square(self, image: EncodedOrPixels) -> Pixels:
         preprocessing = self.facts.preprocessing
         if isinstance(image, bytes):
             return preprocessing(image)
         return preprocessing.from_pixels(image)
+
+
+def softmax(scores: Scores) -> Probabilities:
+    """One image's logits as probabilities."""
+    exponentials = np.exp(scores - scores.max())
+    probabilities: Probabilities = exponentials / exponentials.sum()
+    return probabilities
 
 
 def load(settings: Settings, slot: int, directory: Path | None = None) -> Classifier:
@@ -76,8 +112,12 @@ def load(settings: Settings, slot: int, directory: Path | None = None) -> Classi
     Raises:
         UserError: the artifact cannot be used, or not on this machine.
     """
-    facts, tensors = artifact.load(directory or settings.model_dir)
+    place = directory or settings.model_dir
+    facts, tensors = artifact.load(place)
     weights = dict(tensors)
     del tensors  # the engine frees each tensor once it has its own form of it
     network = engine.load(settings, facts, weights, slot)
-    return Classifier(facts, network, limit=settings.threads, patience=settings.patience)
+    explainer = Explainer(settings, place, facts, network.scores, slot)
+    return Classifier(
+        facts, network, limit=settings.threads, patience=settings.patience, explainer=explainer
+    )

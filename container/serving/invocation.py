@@ -14,7 +14,8 @@ from container import processors
 from container.images import ImageError
 from container.serving import answer, payload
 from container.serving.classifier import Classifier
-from container.serving.items import Item, Outcome
+from container.serving.explanation import response
+from container.serving.items import OUT_OF_TIME, Item, Outcome
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Pipeline:
         kind = payload.check_content_type(call.content_type)
         form = answer.choose(call.accept, call.custom_attributes, kind.answered_as)
         given = payload.parse(kind, call.read_body())
+        if form.explanation:
+            explained = response.body(
+                self.classifier, form, form.explanation, given, time.monotonic() + self._seconds
+            )
+            return Reply(explained, form.media_type, len(given.items))
         classes = self.classifier.facts.classes
         if not given.several:
             outcome = predict(self.classifier, given.items[0])
@@ -81,7 +87,7 @@ class Pipeline:
 
 def predict(classifier: Classifier, item: Item) -> Outcome:
     """What one image shows, or why that cannot be said."""
-    content = item.content() if callable(item.content) else item.content
+    content = item.unpacked()
     if isinstance(content, ImageError):
         return content
     try:
@@ -98,7 +104,7 @@ def predict_all(classifier: Classifier, items: list[Item], seconds: float) -> li
 
 def _predict_until(classifier: Classifier, deadline: float, item: Item) -> Outcome:
     if time.monotonic() > deadline:
-        return ImageError("The request's time was used up before this image; send fewer at a time.")
+        return ImageError(OUT_OF_TIME)
     return predict(classifier, item)
 
 

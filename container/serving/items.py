@@ -16,6 +16,8 @@ MAX_IMAGES = 128
 MAX_RECORDS = 1000
 """For archives and JSON lines, which are batch transform's and have ten minutes and more."""
 
+OUT_OF_TIME = "The request's time was used up before this image; send fewer at a time."
+
 
 @dataclass(frozen=True)
 class Item:
@@ -25,6 +27,10 @@ class Item:
     """Or what unpacks it when its turn comes."""
     name: str | None = None
     """What the client calls it, where the answer has to say so."""
+
+    def unpacked(self) -> Content:
+        """The image; from an archive it is read now."""
+        return self.content() if callable(self.content) else self.content
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ Check = Choice | Flag | Integer | None
 
 EngineChoice = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Gradients = Literal["auto", "on", "off"]
 
 THREADS_FOR_PINGS = 2
 """Threads that invocations leave free: a ping must be answered within 2 seconds at any load."""
@@ -43,6 +44,8 @@ class Settings:
     batch_strategy: str = _variable("SAGEMAKER_BATCH_STRATEGY", "SINGLE_RECORD", Choice(("SINGLE_RECORD", "MULTI_RECORD")), "what is told to batch transform; both are answered record by record")
     engine: EngineChoice = _variable("KENNEL_ENGINE", "auto", Choice(("auto", "openvino", "torch")), "what runs the network; auto takes torch where there is an NVIDIA device, else openvino")
     precision: Precision = _variable("KENNEL_PRECISION", "auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes 16 bits where the processor is fast at them")
+    gradients: Gradients = _variable("KENNEL_GRADIENTS", "auto", Choice(("auto", "on", "off")), "explanations by integrated gradients, which load torch when they are first asked for; auto: where torch runs the network anyway")
+    page: bool = _variable("KENNEL_PAGE", "true", Flag(), "a page at / for trying the model in a browser")
 # fmt: on
 
     @property
@@ -54,6 +57,11 @@ class Settings:
     def runs_torch(self) -> bool:
         """Whether torch runs the network, and not OpenVINO."""
         return self.engine == "torch" or (self.engine == "auto" and processors.nvidia_devices() > 0)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether torch may be loaded to compute gradients."""
+        return self.gradients == "on" or (self.gradients == "auto" and self.runs_torch)
 
     @property
     def max_payload(self) -> int:

@@ -1,0 +1,99 @@
+"""Explaining one model's answers: the choice between methods, each loaded when first asked for."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from werkzeug.exceptions import NotImplemented as NotThere
+from werkzeug.exceptions import ServiceUnavailable
+
+from container.artifact import Facts
+from container.serving.engine import Images, Scores
+from container.serving.explanation import activations, deadline
+from container.serving.explanation.activations import Network, OpenVinoNetwork, Square
+from container.serving.explanation.explanation import Explanation
+from container.serving.explanation.occlusion import occlusion
+from container.serving.explanation.wanted import Method
+from container.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from container.serving.explanation.torch_network import TorchNetwork
+
+Loaded = TypeVar("Loaded")
+
+
+class _Once(Generic[Loaded]):
+    """Something that the first who needs it loads, while others wait."""
+
+    def __init__(self, load: Callable[[], Loaded]) -> None:
+        self._load = load
+        self._turn = threading.Lock()
+        self._loaded: Loaded | None = None
+
+    def get(self) -> Loaded:
+        """What was loaded; a load that fails is tried again by the next."""
+        with self._turn:
+            if self._loaded is None:
+                self._loaded = self._load()
+            return self._loaded
+
+
+class Explainer:
+    """Safe to call from many threads. It takes no memory and no time until it is asked."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        facts: Facts,
+        scores_of: Callable[[Images], Scores],
+        slot: int,
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._facts = facts
+        self._scores_of = scores_of
+        self._torch = _Once(self._load_torch)
+        self._network: _Once[Network] = _Once(
+            self._torch.get if settings.runs_torch else self._load_openvino
+        )
+        self._slot = slot
+        # The slow methods keep all processors busy for seconds.
+        self._slow = threading.Semaphore(1)
+
+    def explain(self, method: Method, square: Square, index: int | None) -> Explanation:
+        """The evidence in what the network sees for a class, or for the winning one.
+
+        Raises:
+            HTTPException: 501 for a method that this server does not have, 503 for one that is
+                busy or too slow here.
+        """
+        if method == "cam":
+            return activations.class_activation_map(self._network.get(), square, index)
+        if method == "integrated-gradients" and not self._settings.has_gradients:
+            raise NotThere(
+                "Integrated gradients need torch, which this server does not load: set "
+                "KENNEL_GRADIENTS=on, or ask for explain=cam or explain=occlusion."
+            )
+        if not self._slow.acquire(blocking=False):
+            raise ServiceUnavailable("Another image is being explained; try again.", retry_after=1)
+        try:
+            if method == "occlusion":
+                until = time.monotonic() + deadline.SECONDS
+                preprocessing = self._facts.preprocessing
+                return occlusion(self._scores_of, square, preprocessing, index, until)
+            network = self._torch.get()  # importing torch is not to count
+            until = time.monotonic() + deadline.SECONDS
+            return network.integrated_gradients(square, index, until)
+        finally:
+            self._slow.release()
+
+    def _load_openvino(self) -> Network:
+        return OpenVinoNetwork(self._directory, self._facts, self._settings.precision)
+
+    def _load_torch(self) -> "TorchNetwork":
+        from container.serving.explanation.torch_network import TorchNetwork
+
+        return TorchNetwork(self._directory, self._facts, self._slot)

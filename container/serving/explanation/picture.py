@@ -1,0 +1,129 @@
+"""Explanations as pictures: a transparent layer of colour, and the layer on the image."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageFilter
+
+from container.images import Pixels, Preprocessing, decode
+from container.serving.explanation.activations import Square
+from container.serving.explanation.explanation import Cells, Explanation
+from container.serving.explanation.view import seen, size
+
+SHORT_SIDE = (256, 512)
+"""Pixels of the overlay's shorter side, at least and at most."""
+LAYER_SIDE = 224
+_OPACITY = (0.12, 0.78)
+_OUTSIDE = 0.45
+"""How bright the parts are that the network does not see."""
+_CONTOUR = 0.5
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {"compress_level": 3},
+    "JPEG": {"quality": 80},
+    "WEBP": {"quality": 70, "method": 0},
+    "BMP": {},
+}
+
+# Matplotlib's inferno (CC0, by Nathaniel Smith and Stéfan van der Walt) at 17 places: its lightness
+# rises evenly, so that it reads the same in grey and to the colour-blind.
+_INFERNO = np.array(
+    [
+        (0, 0, 4),
+        (11, 7, 36),
+        (33, 12, 74),
+        (61, 9, 101),
+        (87, 16, 110),
+        (113, 25, 110),
+        (138, 34, 106),
+        (163, 44, 97),
+        (188, 55, 84),
+        (210, 70, 68),
+        (228, 90, 49),
+        (241, 115, 29),
+        (249, 142, 9),
+        (252, 172, 17),
+        (249, 203, 53),
+        (242, 234, 105),
+        (252, 255, 164),
+    ],
+    np.float32,
+)
+
+
+def colours(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """A colour for each number in [0, 1]: (…) to (…, 3)."""
+    places = np.linspace(0, 1, len(_INFERNO))
+    channels = [np.interp(values, places, _INFERNO[:, channel]) for channel in range(3)]
+    return np.stack(channels, -1).round().astype(np.uint8)
+
+
+def layer(explanation: Explanation, side: int = LAYER_SIDE) -> Image.Image:
+    """The map in colour, the more opaque the more evidence, with a line around the half of it.
+
+    It is as large as what the network sees, and can be laid over it.
+    """
+    values = _enlarged(explanation.scaled(), side)
+    low, high = _OPACITY
+    opacity = (255 * (low + (high - low) * values)).astype(np.uint8)
+    picture = np.dstack([colours(values), opacity])
+    inside = Image.fromarray((values >= _CONTOUR).astype(np.uint8) * 255)
+    # White beside black is seen on any image.
+    for width, shade in ((5, 0), (3, 255)):
+        grown = inside.filter(ImageFilter.MaxFilter(width))
+        edge = np.asarray(ImageChops.difference(grown, inside)) > 0
+        picture[edge] = (shade, shade, shade, 200)
+    return Image.fromarray(picture, "RGBA")
+
+
+def overlay(image: bytes | Pixels, preprocessing: Preprocessing, explanation: Explanation) -> bytes:
+    """The image with the layer on it, as a PNG; what the network does not see is darker."""
+    picture = _small(image)  # of a very long image the middle, which is seen in the same way
+    box = seen(*picture.size, preprocessing)
+    left, top = round(box.left), round(box.top)
+    width = min(round(box.width), picture.width - left)
+    height = min(round(box.height), picture.height - top)
+    dark = picture.point(lambda value: value * _OUTSIDE)
+    part = picture.crop((left, top, left + width, top + height))
+    # Less colour of its own, so that the layer's colours are the layer's.
+    grey = part.convert("L").convert("RGB")
+    part = Image.blend(part, grey, 0.6)
+    heat = layer(explanation, max(width, height)).resize((width, height))
+    part.paste(heat, mask=heat.getchannel("A"))
+    dark.paste(part, (left, top))
+    return _encoded(dark, "PNG")
+
+
+def layer_address(explanation: Explanation) -> str:
+    """The layer as a `data:` address."""
+    return _address(_encoded(layer(explanation), "WEBP"), "image/webp")
+
+
+def thumbnail_address(square: Square, side: int) -> str:
+    """What the network sees, made small, as a `data:` address."""
+    small = Image.fromarray(square)
+    small.thumbnail((side, side))
+    return _address(_encoded(small, "JPEG"), "image/jpeg")
+
+
+def _small(image: bytes | Pixels) -> Image.Image:
+    least, most = SHORT_SIDE
+    data = image if isinstance(image, bytes) else _encoded(Image.fromarray(image), "BMP")
+    return Image.fromarray(decode(data, min(max(min(size(image)), least), most)))
+
+
+def _enlarged(cells: Cells, side: int) -> NDArray[np.float32]:
+    smooth = Image.fromarray(cells).resize((side, side), Image.Resampling.BICUBIC)
+    return np.asarray(smooth).clip(0, 1)
+
+
+def _encoded(picture: Image.Image, image_format: str) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, image_format, **_OPTIONS[image_format])
+    return buffer.getvalue()
+
+
+def _address(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
