@@ -5,7 +5,8 @@ from typing import Any
 
 from flask import Flask, Response
 
-from container.serving.answer import CSV, JSON, JSON_LINES
+from container.serving.answer import CSV, JSON, JSON_LINES, PNG
+from container.serving.explanation.wanted import METHODS
 from container.serving.payload import FORM_TYPE, IMAGE_TYPES
 
 Document = dict[str, Any]
@@ -68,17 +69,54 @@ SCHEMAS: Document = {
             "error": {"type": "string"},
         },
     },
+    "Explained": {
+        "type": "object",
+        "required": ["predictions", "explanation"],
+        "description": "With `explain`: the answer, and what in the image speaks for a class.",
+        "properties": {
+            "name": {"type": "string"},
+            "predictions": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/Scores"},
+                    {"$ref": "#/components/schemas/Ranked"},
+                ]
+            },
+            "explanation": {
+                "type": "object",
+                "required": ["method", "label", "shape", "map", "range", "image", "box"],
+                "properties": {
+                    "method": {"enum": list(METHODS)},
+                    "label": {"type": "string"},
+                    "probability": {"type": "number"},
+                    "score": {"type": "number"},
+                    "offset": {"type": ["number", "null"]},
+                    "range": {"type": "array", "items": {"type": "number"}},
+                    "shape": {"type": "array", "items": {"type": "integer"}},
+                    "map": {
+                        "type": "array",
+                        "items": {
+                            "type": "array",
+                            "items": {"type": "number", "minimum": 0, "maximum": 1},
+                        },
+                    },
+                    "image": {"type": "object"},
+                    "box": {"type": "object"},
+                },
+            },
+        },
+    },
     "Prediction": {
         "anyOf": [
             {"$ref": "#/components/schemas/Scores"},
             {"$ref": "#/components/schemas/Ranked"},
+            {"$ref": "#/components/schemas/Explained"},
             {
                 "type": "array",
                 "description": "Of several images, an entry for each in order.",
                 "items": {
                     "anyOf": [
                         {"$ref": f"#/components/schemas/{name}"}
-                        for name in ("Scores", "Ranked", "Named", "Error")
+                        for name in ("Scores", "Ranked", "Explained", "Named", "Error")
                     ]
                 },
             },
@@ -96,7 +134,7 @@ _ATTRIBUTES: Document = {
     "name": "X-Amzn-SageMaker-Custom-Attributes",
     "in": "header",
     "schema": {"type": "string", "maxLength": 1024},
-    "description": "`top_k=5`, `verbose=true`; other words are ignored.",
+    "description": "`top_k=5`, `verbose=true`, `explain=cam`; other words are ignored.",
 }
 _NAME: Document = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
 
@@ -124,6 +162,7 @@ _REFUSALS = _errors(
     _413="Too many bytes, pixels or images.",
     _415="None of the media types that are accepted.",
     _500="The server failed; its log says why.",
+    _501="A way to explain that this server does not have.",
     _503="Still loading, or too busy; try again after Retry-After seconds.",
 )
 _PREDICTION: Document = {
@@ -154,6 +193,7 @@ _PREDICTION: Document = {
                 JSON: {"schema": _named("Prediction")},
                 JSON_LINES: {"schema": {"type": "string"}},
                 CSV: {"schema": {"type": "string"}},
+                PNG: _BINARY,
             },
         },
         **_REFUSALS,

@@ -187,7 +187,7 @@ def test_accept(accept: str, media_type: str) -> None:
     assert response.mimetype == media_type
 
 
-@pytest.mark.parametrize("accept", ["image/png", "text/html", "*/*;q=0", "nonsense"])
+@pytest.mark.parametrize("accept", ["image/svg+xml", "text/html", "*/*;q=0", "nonsense"])
 def test_an_answer_that_we_cannot_give_is_406(accept: str) -> None:
     response = post(encoded(photograph()), headers={"Accept": accept})
     assert response.status_code == 406

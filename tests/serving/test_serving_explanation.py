@@ -74,11 +74,11 @@ def refusal(client: FlaskClient, accept: str, body: bytes | None = None) -> tupl
 @pytest.mark.parametrize("method", ["cam", "occlusion", "integrated-gradients"])
 def test_the_map_s_peak_lies_on_the_planted_evidence(client: FlaskClient, method: str) -> None:
     generator = np.random.default_rng(5)
-    for number in range(9):
+    for number in range(9 if method == "cam" else 3):
         fruit, place = list(FRUITS)[number % 3], anywhere(generator)
         image = encoded(Image.fromarray(scene(generator, fruit, place)), "PNG")
         found = ask(client, image, f"application/json; explain={method}")["explanation"]
-        assert found["label"] == fruit
+        assert found["label"] == fruit, "the network itself must have learnt its classes"
         cells = np.array(found["map"])
         assert list(cells.shape) == found["shape"]
         row, column = np.unravel_index(cells.argmax(), cells.shape)
@@ -305,14 +305,14 @@ def test_an_explanation_needs_no_torch(tmp_path: Path) -> None:
     program = (
         "import sys, json, serving_artifacts as s\n"
         "from container.serving import classifier, settings\n"
-        f"model = classifier.load(settings.parse({{'SAGEMAKER_BASE_DIR': {str(tmp_path)!r}}}), 0)\n"
+        "model = classifier.load(settings.parse({'SAGEMAKER_BASE_DIR': sys.argv[1]}), 0)\n"
         "square = model.square(s.encoded(s.photograph()))\n"
         "for method in ('cam', 'occlusion'):\n"
         "    model.explainer.explain(method, square, None)\n"
         "print(json.dumps(sorted({'torch', 'captum', 'matplotlib'} & set(sys.modules))))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, str(tmp_path)],
         cwd=ROOT,
         env={"PYTHONPATH": f"{ROOT}:{ROOT}/tests/support", "PATH": "/usr/bin:/bin"},
         capture_output=True,
