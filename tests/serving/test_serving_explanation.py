@@ -306,9 +306,9 @@ def test_an_explanation_needs_no_torch(tmp_path: Path) -> None:
         "import sys, json, serving_artifacts as s\n"
         "from container.serving import classifier, settings\n"
         "model = classifier.load(settings.parse({'SAGEMAKER_BASE_DIR': sys.argv[1]}), 0)\n"
-        "square = model.square(s.encoded(s.photograph()))\n"
+        "image = s.encoded(s.photograph())\n"
         "for method in ('cam', 'occlusion'):\n"
-        "    model.explainer.explain(method, square, None)\n"
+        "    model.explain(method, image, None)\n"
         "print(json.dumps(sorted({'torch', 'captum', 'matplotlib'} & set(sys.modules))))"
     )
     done = subprocess.run(
