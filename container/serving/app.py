@@ -75,7 +75,7 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
 
     if isinstance(served, ModelTable):
         table = served
-        telemetry.watch(lambda: admitted.running, lambda: table.load_seconds, lambda: len(table))
+        telemetry.watch(lambda: admitted.running, table, table.classifiers)
 
         @app.get("/ping")
         def alive() -> Response:
@@ -85,9 +85,7 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
         app.register_blueprint(model_routes.create(table, settings.max_payload, admitted, invoke))
     else:
         loading = served
-        telemetry.watch(
-            lambda: admitted.running, lambda: loading.seconds, lambda: int(bool(loading.model))
-        )
+        telemetry.watch(lambda: admitted.running, loading, loading.classifiers)
 
         @app.get("/ping")
         def ping() -> Response:

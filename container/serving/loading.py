@@ -26,6 +26,13 @@ class Loading:
         """Kennel's own network, once it is loaded and where no script has taken its place."""
         return self.model.classifier if isinstance(self.model, Pipeline) else None
 
+    def classifiers(self) -> list[Classifier]:
+        """The same as a list, for those who count."""
+        return [self.classifier] if self.classifier else []
+
+    def __len__(self) -> int:
+        return int(self.model is not None)
+
     def start(self) -> None:
         """Begin to load."""
         self._thread.start()

@@ -10,7 +10,8 @@ from pathlib import Path
 from container import artifact
 from container.errors import UserError
 from container.serving import memory, script
-from container.serving.invocation import Model
+from container.serving.classifier import Classifier
+from container.serving.invocation import Model, Pipeline
 
 FILES = (artifact.FACTS_FILE, artifact.WEIGHTS_FILE, script.FILE)
 """What is read of a model's directory, and must not be a link that leads out of it."""
@@ -84,11 +85,17 @@ class ModelTable:
         self._lock = threading.Lock()
         # One model loads at a time: what it will take is judged by what is left.
         self._turn = threading.Lock()
-        self.load_seconds = 0.0
+        self.seconds = 0.0
         """How long the last model took to load."""
 
     def __len__(self) -> int:
         return len(self._models)
+
+    def classifiers(self) -> list[Classifier]:
+        """Kennel's own networks among the models."""
+        with self._lock:
+            models = [loaded.model for loaded in self._models.values()]
+        return [model.classifier for model in models if isinstance(model, Pipeline)]
 
     def load(self, name: str, url: str) -> None:
         """Load the model in a directory; it can be used when this returns.
@@ -108,7 +115,7 @@ class ModelTable:
                 self._check_memory(directory)
                 started = time.monotonic()
                 model = self._load(directory)
-                self.load_seconds = time.monotonic() - started
+                self.seconds = time.monotonic() - started
             with self._lock:
                 self._models[name] = _Loaded(model, url)
         except BaseException as error:
