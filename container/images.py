@@ -3,7 +3,9 @@
 Knows Pillow and NumPy, not torch: `serve` uses it on hosts where torch is never imported.
 """
 
+import contextlib
 import io
+import threading
 import warnings
 from dataclasses import dataclass
 
@@ -20,11 +22,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: 100 megapixels are 300 MB of RGB."""
+HUGE_PIXELS = 16_000_000
+"""Larger images are decoded one at a time, so that a few of them do not fill the memory."""
 MAX_ASPECT = 4
 """Of a longer image only the middle is kept, so that no image grows when it is resized."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_one_huge_image = threading.Lock()
 
 
 class ImageError(UserError):
@@ -55,17 +61,18 @@ class Preprocessing:
 
     def __call__(self, data: bytes) -> Pixels:
         """The middle square of an encoded image, (image_size, image_size, 3). Raises ImageError."""
-        return center_crop(decode(data, self.resize_size), self.image_size)
+        return decode(data, self.resize_size, crop=self.image_size)
 
     def from_pixels(self, pixels: Pixels) -> Pixels:
         """The middle square of a decoded image of any size."""
-        image = _resize(Image.fromarray(pixels), self.resize_size)
-        return center_crop(np.asarray(image), self.image_size)
+        return np.asarray(_resize(Image.fromarray(pixels), self.resize_size, self.image_size))
 
 
-def decode(data: bytes, short_side: int) -> Pixels:
+def decode(data: bytes, short_side: int, *, crop: int | None = None) -> Pixels:
     """Decode one image, upright and in RGB, its shorter side resized to `short_side` pixels.
 
+    With `crop` it is the middle square of so many pixels, (crop, crop, 3), and nothing else is
+    resized; a level may then differ by 1, seldom 2, from what `center_crop` cuts out afterwards.
     Of an animation the first frame counts; transparent parts become white.
 
     Raises:
@@ -88,8 +95,11 @@ def decode(data: bytes, short_side: int) -> Pixels:
                 # Twice the wanted size leaves the antialiasing to the exact resize below.
                 reach = 2 * short_side / min(width, height)
                 image.draft("RGB", (round(width * reach), round(height * reach)))
-                ImageOps.exif_transpose(image, in_place=True)
-                return np.asarray(_resize(_rgb(image), short_side))
+                # Pillow keeps 4 bytes a pixel, and several copies of what has to be converted.
+                huge = image.size[0] * image.size[1] > HUGE_PIXELS
+                with _one_huge_image if huge else contextlib.nullcontext():
+                    ImageOps.exif_transpose(image, in_place=True)
+                    return np.asarray(_on_white(_resize(_eight_bits(image), short_side, crop)))
     except ImageError:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, checked while it opens the file
@@ -112,7 +122,8 @@ def center_crop(pixels: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(pixels[top : top + size, left : left + size])
 
 
-def _resize(image: Image.Image, short_side: int) -> Image.Image:
+def _resize(image: Image.Image, short_side: int, crop: int | None = None) -> Image.Image:
+    """The whole image, or only the middle square of it that `center_crop` would cut out."""
     width, height = image.size
     kept_width = min(width, MAX_ASPECT * height)
     kept_height = min(height, MAX_ASPECT * width)
@@ -123,17 +134,28 @@ def _resize(image: Image.Image, short_side: int) -> Image.Image:
         max(short_side, round(kept_height * scale)),
     )
     box = (left, top, left + kept_width, top + kept_height)
+    if crop is not None:
+        across, down = kept_width / size[0], kept_height / size[1]
+        left += (size[0] - crop) // 2 * across
+        top += (size[1] - crop) // 2 * down
+        # A rounding error may not reach over the edge.
+        box = (left, top, min(width, left + crop * across), min(height, top + crop * down))
+        size = (crop, crop)
     return image.resize(size, Image.Resampling.BILINEAR, box=box)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """RGB, or RGBA where parts are transparent, which resizing treats as it must."""
+    if image.mode in ("RGB", "RGBA"):
         return image
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's own conversion clips
         grey = np.asarray(image).astype(np.float32) / 257
         return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        white = Image.new("RGBA", coloured.size, "white")
-        return Image.alpha_composite(white, coloured).convert("RGB")
-    return image.convert("RGB")
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

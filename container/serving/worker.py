@@ -1,6 +1,8 @@
 """gunicorn's threaded worker, stopping without losing requests or waiting for idle clients."""
 
+import contextlib
 import selectors
+import socket
 import time
 from concurrent.futures import Future
 from functools import partial
@@ -8,8 +10,10 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from container.serving.patience import PatientReader
+from container.serving.patience import PatientReader, WholeBody
 
+CORK: int | None = getattr(socket, "TCP_CORK", None)
+"""Linux's option to hold what is sent until there is more; other systems send at once."""
 CONNECT_SECONDS = 0.3
 """How long a stopping worker accepts clients that were connecting, when new ones are ignored."""
 LINGER_SECONDS = 1.0
@@ -59,7 +63,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle_request(self, req: Any, conn: Any) -> Any:
         """Answer a request whose headers are there."""
         conn.parser.unreader.expect_body()
-        return super().handle_request(req, conn)
+        if req.body is not None:
+            req.body = WholeBody(req.body.reader)
+        if CORK is None or any(name == "EXPECT" for name, _ in req.headers):
+            return super().handle_request(req, conn)
+        # gunicorn sends headers and body one by one, which would wake the client twice.
+        conn.sock.setsockopt(socket.IPPROTO_TCP, CORK, 1)
+        try:
+            return super().handle_request(req, conn)
+        finally:
+            with contextlib.suppress(OSError):  # the client has gone, or gunicorn closed it
+                conn.sock.setsockopt(socket.IPPROTO_TCP, CORK, 0)
 
     def handle_exit(self, _signal: int, _frame: Any) -> None:
         """SIGTERM: stop in the main loop's next turn, not in the middle of one."""
