@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from flask import Flask, Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from container.serving import model_routes, openapi
+from container.serving import model_routes, openapi, page
 from container.serving.intake import read_body
 from container.serving.invocation import Call, Model
 from container.serving.loading import Loading
@@ -85,6 +85,8 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
         app.register_blueprint(model_routes.create(table, settings.max_payload, admitted, invoke))
     else:
         loading = served
+        if settings.page:
+            app.register_blueprint(page.create(loading, settings.max_payload))
         telemetry.watch(lambda: admitted.running, loading, loading.classifiers)
 
         @app.get("/ping")

@@ -45,6 +45,7 @@ class Settings:
     engine: EngineChoice = _variable("KENNEL_ENGINE", "auto", Choice(("auto", "openvino", "torch")), "what runs the network; auto takes torch where there is an NVIDIA device, else openvino")
     precision: Precision = _variable("KENNEL_PRECISION", "auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes 16 bits where the processor is fast at them")
     gradients: Gradients = _variable("KENNEL_GRADIENTS", "auto", Choice(("auto", "on", "off")), "explanations by integrated gradients, which load torch when they are first asked for; auto: where torch runs the network anyway")
+    page: bool = _variable("KENNEL_PAGE", "true", Flag(), "a page at / for trying the model in a browser")
 # fmt: on
 
     @property

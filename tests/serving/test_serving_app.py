@@ -276,7 +276,7 @@ def test_too_many_images_are_413() -> None:
         ("GET", "/invocations", 405),
         ("POST", "/ping", 405),
         ("DELETE", "/execution-parameters", 405),
-        ("GET", "/", 404),
+        ("GET", "/nothing", 404),
         ("POST", "/invocations/", 404),
         ("GET", "/../model.json", 404),
     ],
