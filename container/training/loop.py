@@ -166,7 +166,7 @@ class Training:
         """Look for a learning rate, and leave the network as it was. Raises Stopped, UserError."""
         options = self.hyperparameters
         before = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.network.train(options.trainable == "all")
+        train_trainable(self.network)
 
         def batches() -> Iterator[Batch]:
             for epoch in itertools.count(options.epochs):  # none of those that are trained
