@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help venv demo test check docs fix image test-image bench lock clean
+.PHONY: help venv demo test check docs fix image test-image fuzz bench lock clean
 
 help: ## print what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ image: venv ## build the image as kennel:latest; BASE_IMAGE and PRETRAINED choos
 
 test-image: venv ## build the image with a Docker engine, train and serve in it
 	pytest -m container tests
+
+fuzz: venv ## send the server 60,000 broken images and requests
+	pytest -s --fuzz-requests 60000 --timeout 3000 tests/serving/test_serving_onslaught.py
 
 bench: venv ## measure against the usual ways, side by side, and print one table
 	python -m benchmarks

@@ -1,8 +1,10 @@
 """Artifacts with random weights, images and servers for the serving tests; nothing is trained."""
 
+import atexit
 import dataclasses
 import functools
 import io
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,10 @@ def write(
 @functools.cache
 def loaded() -> Classifier:
     """One small model for all tests that do not change it."""
-    with tempfile.TemporaryDirectory() as base:
-        write(Path(base) / "model")
-        return classifier.load(settings.parse({}), 0, Path(base) / "model")
+    base = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, base)  # explanations read the weights again
+    write(Path(base) / "model")
+    return classifier.load(settings.parse({}), 0, Path(base) / "model")
 
 
 def pipeline(model: Classifier | None = None) -> Model:
