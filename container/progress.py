@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, a plain line now and then elsewhere."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -11,16 +12,25 @@ Item = TypeVar("Item")
 
 SECONDS_BETWEEN_LINES = 30.0
 
+_silent = threading.Event()
+
+
+def silence() -> None:
+    """Print nothing from here on: of several processes at one work the first speaks for all."""
+    _silent.set()
+
 
 def say(text: str) -> None:
     """Print one line to the log, at once."""
+    if _silent.is_set():
+        return
     tqdm.write(text, file=sys.stdout)
     sys.stdout.flush()
 
 
 def track(items: Iterable[Item], *, total: int, description: str) -> Iterator[Item]:
     """Yield the items, and show how many of `total` are done."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _silent.is_set():
         yield from tqdm(items, total=total, desc=description, leave=False, dynamic_ncols=True)
         return
     due = time.monotonic() + SECONDS_BETWEEN_LINES

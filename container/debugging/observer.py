@@ -11,6 +11,7 @@ import time
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ from container.training.stopping import Stopped
 class Observer:
     """What looks at one training job."""
 
-    def __init__(self, job: Job, options: Hyperparameters) -> None:
+    def __init__(self, job: Job, options: Hyperparameters, *, first: bool = True) -> None:
         """Raises UserError where `rules` names one that there is not."""
         select(options.rules, (), pretrained=False)
         steps = parse_steps(options.profile_steps)
@@ -59,8 +60,8 @@ class Observer:
         self.results: list[Result] = []
         self._started = time.time()
         self._profile_dir = job.output_dir / "profiler"
-        # What an earlier run of the job left would be read as this one's.
-        shutil.rmtree(self._profile_dir, ignore_errors=True)
+        if first:  # what an earlier run of the job left would be read as this one's
+            shutil.rmtree(self._profile_dir, ignore_errors=True)
         self._sampler = (
             Companion("sample", str(self._profile_dir), f"--node={_node(job)}")
             if options.profile
@@ -228,8 +229,14 @@ def _node(job: Job) -> str:
 
 
 @contextmanager
-def observing(job: Job, options: Hyperparameters) -> Iterator[Observer]:
-    """An observer of the job, which writes its report however the job ends. Raises UserError."""
+def observing(job: Job, options: Hyperparameters, *, first: bool = True) -> Iterator[Observer]:
+    """An observer of the job, which writes its report however the job ends. Raises UserError.
+
+    Of several processes that train together only the first is to be observed.
+    """
+    if not first:
+        yield Observer(job, replace(options, profile=False, tensorboard=False), first=False)
+        return
     observer = Observer(job, options)
     try:
         yield observer

@@ -8,7 +8,7 @@ from container.errors import UserError
 from container.hyperparameters import parse
 from container.job import Job
 from container.quick_start import import_torchvision
-from container.training import flags, script_mode
+from container.training import flags, script_mode, torchrun
 from container.training.stopping import Stopped, StopSignal
 
 
@@ -27,11 +27,14 @@ def main(argv: Sequence[str]) -> int:
         if script_mode.is_requested(job):
             return script_mode.run(job)
         options = parse(job.read_hyperparameters(), given)
+        environment = job.environment()
+        if torchrun.is_needed(environment):
+            return torchrun.run(job, environment, argv, stop)
         # Imported late: torch takes seconds, and `--help` and misspelt options none.
         import_torchvision()
         from container.training.run import train
 
-        train(job, options, stop)
+        train(job, environment, options, stop)
     except Stopped:
         print("Stopped as asked.", flush=True)
     except UserError as error:

@@ -7,18 +7,20 @@ kept. Files of other programs in the directory (smdebug's `metadata.json`) are l
 import hashlib
 import json
 import math
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from container.atomic import write_atomically
 from container.progress import say
+from container.training.world import World
 
 KEPT = 2
 
@@ -51,9 +53,17 @@ class Position:
 class Checkpoints:
     """The checkpoints of one training; `identity` tells it from any other training."""
 
-    def __init__(self, directory: Path, identity: str) -> None:
+    def __init__(self, directory: Path, identity: str, *, seconds: float, world: World) -> None:
         self.directory = directory
+        self._seconds = seconds
+        self._written = time.monotonic()
+        self._world = world
         self._prefix = f"checkpoint-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+    def due(self) -> bool:
+        """Whether the last one was written so long ago that it is time for another."""
+        passed = time.monotonic() - self._written
+        return self._world.is_main and 0 < self._seconds <= passed
 
     def write(
         self,
@@ -63,21 +73,26 @@ class Checkpoints:
         best: State,
         average: State,
     ) -> None:
-        """Save a checkpoint in one step, then remove all but the newest."""
+        """Save a checkpoint in one step, then remove all but the newest. The main process does."""
+        if not self._world.is_main:
+            return
         tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
         tensors |= {f"best/{name}": value for name, value in best.items()}
         tensors |= {f"average/{name}": value for name, value in average.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
+        tensors["position"] = torch.tensor(
+            list(json.dumps(asdict(position)).encode()), dtype=torch.uint8
+        )
         content = save(
-            {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None},
-            metadata={"position": json.dumps(asdict(position))},
+            {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
         )
         self.directory.mkdir(parents=True, exist_ok=True)
         name = f"{self._prefix}-{position.epoch:06d}-{position.step:08d}.safetensors"
         write_atomically(self.directory / name, content)
         for path in self._paths()[KEPT:]:
             path.unlink(missing_ok=True)
+        self._written = time.monotonic()
 
     def restore(self, network: nn.Module, optimizer: Optimizer) -> tuple[Position, State, State]:
         """Load the newest readable checkpoint of this training; without one, the start.
@@ -86,28 +101,44 @@ class Checkpoints:
             how far that training had come, the network's state after its best epoch, and the
             moving average of its weights.
         """
+        newest = self._newest() if self._world.is_main else b""
+        # The other processes may see another disk, or none of its files yet.
+        content = self._world.from_main(newest)
+        if not content:
+            return Position(), {}, {}
+        tensors = load(content)
+        position = _position(tensors)
+        _restore(tensors, network, optimizer)
+        return position, _under("best/", tensors), _under("average/", tensors)
+
+    def _newest(self) -> bytes:
+        """The newest checkpoint that is whole; nothing where there is none."""
         for path in self._paths():
             try:
-                with safe_open(path, framework="pt") as file:
-                    position = Position(**json.loads(file.metadata()["position"]))
-                    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                content = path.read_bytes()
+                position = _position(load(content))
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 say(f"Ignored {path.name}: it cannot be read ({error}).")
                 continue
-            _restore(tensors, network, optimizer)
             say(f"Resumed from {path.name}: epoch {position.epoch + 1}, step {position.step}.")
-            return position, _under("best/", tensors), _under("average/", tensors)
+            return content
         if any(self.directory.glob("checkpoint-*")):
             say(f"Starting anew: no checkpoint in {self.directory} is of these settings and data.")
-        return Position(), {}, {}
+        return b""
 
     def remove(self) -> None:
         """Forget this training: it is done."""
+        if not self._world.is_main:
+            return
         for path in self._paths():
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
         return sorted(self.directory.glob(f"{self._prefix}-*.safetensors"), reverse=True)
+
+
+def _position(tensors: State) -> Position:
+    return Position(**json.loads(bytes(tensors["position"].tolist())))
 
 
 def _under(prefix: str, tensors: State) -> State:

@@ -66,6 +66,20 @@ class StoredRows:
         return gathered
 
 
+def encode(keys: Sequence[Key], rows: Tensor) -> bytes:
+    """One of a store's files, of rows (N, ...)."""
+    names = sorted({view for _, view in keys})
+    digests = np.frombuffer(b"".join(digest for digest, _ in keys), np.uint8)
+    return save(
+        {
+            "digests": torch.from_numpy(digests.reshape(len(keys), 32).copy()),
+            "views": torch.tensor([names.index(view) for _, view in keys], dtype=torch.int32),
+            "features": rows.contiguous(),
+        },
+        metadata={"views": json.dumps(names)},
+    )
+
+
 class FeatureStore:
     """The rows of one set of frozen layers under one preprocessing."""
 
@@ -99,31 +113,28 @@ class FeatureStore:
 
     def write(self, keys: Sequence[Key], rows: Tensor) -> None:
         """Add rows (N, ...) to the store. Raises UserError where they cannot be written."""
-        names = sorted({view for _, view in keys})
-        digests = np.frombuffer(b"".join(digest for digest, _ in keys), np.uint8)
-        content = save(
-            {
-                "digests": torch.from_numpy(digests.reshape(len(keys), 32).copy()),
-                "views": torch.tensor([names.index(view) for _, view in keys], dtype=torch.int32),
-                "features": rows.contiguous(),
-            },
-            metadata={"views": json.dumps(names)},
-        )
+        self.add(encode(keys, rows))
+
+    def add(self, content: bytes) -> None:
+        """Add a file of rows to the store. Raises UserError where it cannot be written."""
         try:
+            self.directory.mkdir(parents=True, exist_ok=True)
             write_atomically(self.directory / f"{uuid.uuid4().hex}.safetensors", content)
         except OSError as error:
             raise self._unwritable(error) from None
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Held by the one process that computes; the others wait, and then find it done.
+        """Held by the one run that computes; other runs wait, and then find it done.
+
+        The processes of one run compute at the same time, each for other images.
 
         Raises:
             UserError: the directory cannot be made.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            lock = (self.directory / "lock").open("w")
+            lock = (self.directory / f"lock{os.environ.get('RANK', '')}").open("w")
         except OSError as error:
             raise self._unwritable(error) from None
         with lock:

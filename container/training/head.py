@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet
 
 from container.training.frozen import FrozenImages
-from container.training.source import Batch, random_batches
+from container.training.source import Batch, Share
 
 
 class Head(nn.Module):
@@ -43,29 +43,32 @@ class LastStage(nn.Module):
 class FrozenSource:
     """What the frozen layers made of images, in batches; in each epoch one view, at random."""
 
-    def __init__(self, images: FrozenImages) -> None:
+    def __init__(self, images: FrozenImages, share: Share) -> None:
         self._images = images
+        self._share = share
         self._labels = torch.from_numpy(images.labels)
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return self._share.images(len(self._labels))
 
     def training_batches(
         self, *, batch_size: int, seed: int, epoch: int, first_step: int
     ) -> Iterator[Batch]:
         """See Source."""
         positions = self._images.positions
-        views = np.random.default_rng((seed, epoch, 1)).integers(positions.shape[1], size=len(self))
-        for batch in random_batches(
-            len(self), batch_size=batch_size, seed=seed, epoch=epoch, first_step=first_step
+        held = len(positions)
+        views = np.random.default_rng((seed, epoch, 1)).integers(positions.shape[1], size=held)
+        for batch in self._share.batches(
+            held, batch_size=batch_size, seed=seed, epoch=epoch, first_step=first_step
         ):
             rows = self._images.rows.gather(positions[batch, views[batch]])
             yield rows, self._labels[torch.from_numpy(batch)]
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """See Source."""
-        for start in range(0, len(self), batch_size):
-            part = slice(start, start + batch_size)
+        own = self._share.evaluated(len(self._labels))
+        for start in range(own.start, own.stop, batch_size):
+            part = slice(start, min(start + batch_size, own.stop))
             yield self._images.rows.gather(self._images.positions[part, 0]), self._labels[part]
 
     def inputs(self, views: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The training loop: epochs of steps, an evaluation after each, a checkpoint in between."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ from container.training.optimization import build_optimizer, learning_rate
 from container.training.rate_search import STEPS, RateSearch, search
 from container.training.source import Batch, Source, steps_per_epoch
 from container.training.stopping import Stopped, StopSignal
+from container.training.world import World
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,18 @@ class Training:
         observer: Observer,
         stop: StopSignal,
         classes: int,
+        world: World,
     ) -> None:
         self.network = network
         self.classes = classes
         self.hyperparameters = hyperparameters
         self.processor = processor
         self.stop = stop
+        self.world = world
+        # Before the optimizer and the hooks look at the network's modules.
+        self._replica = world.distribute(network, processor.device)
+        weights = criterion.weight
+        self._class_weights = weights.clone() if isinstance(weights, Tensor) else None
         self.criterion = criterion.to(processor.device)
         self.optimizer = build_optimizer(network, hyperparameters)
         self.observer = observer
@@ -123,7 +130,7 @@ class Training:
         self.observer.register(self.network, self.criterion)
         while not self._is_done(position):
             try:
-                self._train_epoch(train, position)
+                self._train_epoch(train, position, checkpoints)
                 with self._average.applied() if self._average else nullcontext():
                     score = self.evaluate(validation, f"Epoch {position.epoch + 1} validation")
                     values = {
@@ -173,12 +180,15 @@ class Training:
                 for batch in train.training_batches(
                     batch_size=options.batch_size, seed=options.seed, epoch=epoch, first_step=0
                 ):
-                    self.stop.check()
+                    if self.world.any(self.stop.requested):
+                        raise Stopped
                     yield batch
 
         def step(views: Tensor, labels: Tensor, rate: float) -> float:
-            loss, _ = self._step(train, views, labels, rate)
-            return float(loss)
+            share, _, _ = self._meet(labels)
+            loss, _ = self._step(train, views, labels, rate, share)
+            # The same in every process, or they would choose different rates.
+            return self.world.total(float(loss) * share)[0] / self.world.size
 
         try:
             shown = track(batches(), total=STEPS, description="Looking for a learning rate")
@@ -228,14 +238,14 @@ class Training:
         history.add(values, best_epoch=position.best_epoch)
         say(f"best epoch {position.best_epoch}: {metrics.line(values)}")
 
-    def _train_epoch(self, images: Source, position: Position) -> None:
+    def _train_epoch(self, images: Source, position: Position, checkpoints: Checkpoints) -> None:
         """Train on every batch of the epoch that is still to come, and advance the position."""
         options = self.hyperparameters
         steps = steps_per_epoch(len(images), options.batch_size)
         self.observer.training()
         train_trainable(self.network)
-        loss_sum = torch.zeros((), device=self.processor.device)
-        correct = torch.zeros((), dtype=torch.int64, device=self.processor.device)
+        sums = _Sums(self.processor.device)
+        clock = self.observer.clock
         batches = images.training_batches(
             batch_size=options.batch_size,
             seed=options.seed,
@@ -243,24 +253,48 @@ class Training:
             first_step=position.step,
         )
         name = f"Epoch {position.epoch + 1}"
-        try:
-            for views, labels in track(batches, total=steps - position.step, description=name):
-                done = position.epoch * steps + position.step
-                rate = learning_rate(position.rate, done, options.epochs * steps, options)
-                self.observer.clock.mark("data_wait")
-                loss, logits = self._step(images, views, labels, rate, mixing=done)
-                if self._average:
-                    self._average.update(done)
-                # Sums stay on the device: reading them here would make it wait at every step.
-                loss_sum += loss * len(labels)
-                correct += (logits.argmax(1) == labels.to(logits.device)).sum()
-                position.seen += len(labels)
-                position.step += 1
-                self.observer.stepped(rate)
-                self.stop.check()
-        finally:
-            position.loss_sum += float(loss_sum)
-            position.correct += int(correct)
+        for views, labels in track(batches, total=steps - position.step, description=name):
+            clock.mark("data_wait")
+            share, stopped, due = self._meet(labels, checkpoints)
+            if stopped or due:
+                self._count(sums, position)
+            if stopped:
+                raise Stopped
+            if due:
+                self._write(checkpoints, position)
+                clock.mark("checkpoint")
+            done = position.epoch * steps + position.step
+            rate = learning_rate(position.rate, done, options.epochs * steps, options)
+            loss, logits = self._step(images, views, labels, rate, share, mixing=done)
+            if self._average:
+                self._average.update(done)
+            sums.add(loss, logits, labels)
+            position.step += 1
+            self.observer.stepped(rate)
+        self._count(sums, position)
+
+    def _meet(
+        self, labels: Tensor, checkpoints: Checkpoints | None = None
+    ) -> tuple[float, bool, bool]:
+        """Before a step, what the processes need to know of each other.
+
+        Returns:
+            this process's share of the whole batch's loss, times the number of processes; whether
+            one is asked to stop; whether a checkpoint is due.
+        """
+        # What the mean loss of these labels' images is divided by.
+        weights = None if self.hyperparameters.mixup else self._class_weights
+        weight = float(len(labels) if weights is None else weights[labels].sum())
+        due = checkpoints is not None and checkpoints.due()
+        total, stopped, due_anywhere = self.world.total(weight, self.stop.requested, due)
+        return weight * self.world.size / total, stopped > 0, due_anywhere > 0
+
+    def _count(self, sums: "_Sums", position: Position) -> None:
+        """Add what all processes have summed to the position, and begin to sum anew."""
+        loss, correct, seen = self.world.total(*sums.take())
+        position.loss_sum += loss
+        position.correct += round(correct)
+        position.seen += round(seen)
 
     def _step(
         self,
@@ -268,9 +302,13 @@ class Training:
         views: Tensor,
         labels: Tensor,
         rate: float,
+        share: float,
         mixing: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Train on one batch; where images are mixed, `mixing` is the number of the step."""
+        """Train on this process's share of a batch; its mean loss, and its logits.
+
+        Where images are mixed, `mixing` is the number of the step.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         clock = self.observer.clock
@@ -282,12 +320,13 @@ class Training:
             seed = (self.hyperparameters.seed, mixing)
             inputs, targets = mix(inputs, targets, classes=self.classes, alpha=alpha, seed=seed)
         with self.processor.autocast():
-            logits = self.network(inputs)
+            logits = self._replica(inputs)
         # smdebug cannot save bfloat16, and the loss wants the precision.
         loss = self.criterion(logits.float(), targets)
         clock.mark("forward")
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        # The replicas' gradients are averaged; each is to count as much as it has images.
+        (loss * share if self.world.size > 1 else loss).backward()
         clock.mark("backward")
         self.optimizer.step()
         clock.mark("optimizer")
@@ -299,20 +338,56 @@ class Training:
         self.observer.evaluation()
         self.network.eval()
         loss_sum = 0.0
-        scores: list[Tensor] = []
-        truth: list[Tensor] = []
+        answers: list[tuple[Tensor, Tensor]] = []
         size = self.hyperparameters.test_batch_size
         batches = images.evaluation_batches(size)
-        for views, labels in track(
-            batches, total=steps_per_epoch(len(images), size), description=name
-        ):
+        steps = steps_per_epoch(len(images), size * self.world.size)
+        for views, labels in track(batches, total=steps, description=name):
             with self.processor.autocast():
                 logits = self.network(images.inputs(views.to(self.processor.device)))
-            self.observer.answered(logits, labels)
             logits, targets = logits.float(), labels.to(self.processor.device)
             loss_sum += float(self.criterion(logits, targets)) * len(labels)
-            scores.append(logits.softmax(1).cpu())
-            truth.append(labels)
-            self.stop.check()
+            answers.append((logits.cpu(), labels))
+            if self.stop.requested:
+                break
+        if self.world.any(self.stop.requested):
+            raise Stopped
+        (loss_sum,) = self.world.total(loss_sum)
+        logits, labels = self._of_all(answers)
+        self.observer.answered(logits, labels)
         self.observer.clock.mark("evaluation")
-        return Score(loss_sum / len(images), torch.cat(scores).numpy(), torch.cat(truth).numpy())
+        return Score(loss_sum / len(images), logits.softmax(1).numpy(), labels.numpy())
+
+    def _of_all(self, answers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The scores of the images that all processes have evaluated, and their labels."""
+        rows = {}
+        if answers:
+            rows["logits"] = torch.cat([logits for logits, _ in answers])
+            rows["labels"] = torch.cat([labels for _, labels in answers])
+        rows = self.world.gather_rows(rows)
+        return rows["logits"], rows["labels"]
+
+
+class _Sums:
+    """Sums over the images of this process, which stay on its device until they are taken."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._clear()
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Count a batch, of which `loss` is the mean."""
+        self._loss += loss * len(labels)
+        self._correct += (logits.argmax(1) == labels.to(logits.device)).sum()
+        self._seen += len(labels)
+
+    def take(self) -> tuple[float, float, float]:
+        """Loss, right answers and images since the last time."""
+        taken = float(self._loss), float(self._correct), float(self._seen)
+        self._clear()
+        return taken
+
+    def _clear(self) -> None:
+        self._loss = torch.zeros((), device=self._device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=self._device)
+        self._seen = 0

@@ -13,28 +13,33 @@ from container.images import Pixels, Preprocessing, center_crop
 from container.model import normalise
 from container.training.augmentation import Augmentation
 from container.training.decoded import DecodedImages
-from container.training.source import Batch, random_batches
+from container.training.source import Batch, Share
 
 
 class PixelSource:
     """uint8 images (N, size, size, 3), augmented in threads."""
 
     def __init__(
-        self, images: DecodedImages, augmentation: Augmentation, preprocessing: Preprocessing
+        self,
+        images: DecodedImages,
+        augmentation: Augmentation,
+        preprocessing: Preprocessing,
+        share: Share,
     ) -> None:
         self._images = images
         self._augmentation = augmentation
         self._preprocessing = preprocessing
+        self._share = share
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._share.images(len(self._images))
 
     def training_batches(
         self, *, batch_size: int, seed: int, epoch: int, first_step: int
     ) -> Iterator[Batch]:
         """See Source."""
-        batches = random_batches(
-            len(self), batch_size=batch_size, seed=seed, epoch=epoch, first_step=first_step
+        batches = self._share.batches(
+            len(self._images), batch_size=batch_size, seed=seed, epoch=epoch, first_step=first_step
         )
 
         def view(index: int) -> Pixels:
@@ -51,8 +56,9 @@ class PixelSource:
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """See Source."""
-        for start in range(0, len(self), batch_size):
-            part = slice(start, start + batch_size)
+        own = self._share.evaluated(len(self._images))
+        for start in range(own.start, own.stop, batch_size):
+            part = slice(start, min(start + batch_size, own.stop))
             size = self._preprocessing.image_size
             views = [center_crop(image, size) for image in self._images.images[part]]
             labels = torch.from_numpy(self._images.labels[part])

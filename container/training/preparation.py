@@ -15,12 +15,14 @@ from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone, Cut
 from container.training.dataset import Dataset
 from container.training.decoded import SplitImages, decode_split
+from container.training.feature_parts import compute_together
 from container.training.feature_store import FeatureStore
 from container.training.frozen import PLAIN, FeatureExtractor, view_names
 from container.training.head import FrozenSource, Head, LastStage
 from container.training.pixels import PixelSource
-from container.training.source import Source
+from container.training.source import Share, Source
 from container.training.stopping import StopSignal
+from container.training.world import World
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Prepared:
     splits: Mapping[str, SplitImages]
     sources: Mapping[str, Source]
     trained: nn.Module
+    world: World
+    """The processes that train it."""
 
 
 def prepare(
@@ -38,16 +42,20 @@ def prepare(
     options: Hyperparameters,
     preprocessing: Preprocessing,
     stop: StopSignal,
-) -> Prepared:
+    world: World,
+) -> Prepared | None:
     """Let frozen layers see cached views once, where there are both; else decode all images.
+
+    Of many processes each computes a part of the features, and the main one alone trains the head
+    on all: that takes it less time than to talk. For the others nothing is left to do.
 
     Raises:
         UserError: the disk is full.
         Stopped: the job was asked to stop.
     """
     if options.trainable != "all" and options.views:
-        return _features(network, images, options, preprocessing, stop)
-    return _pixels(network, images, options, preprocessing, stop)
+        return _features(network, images, options, preprocessing, stop, world)
+    return _pixels(network, images, options, preprocessing, stop, world)
 
 
 def _pixels(
@@ -56,17 +64,21 @@ def _pixels(
     options: Hyperparameters,
     preprocessing: Preprocessing,
     stop: StopSignal,
+    world: World,
 ) -> Prepared:
     """Decode every image, for a network that sees new views in every epoch."""
-    splits = {
-        name: decode_split(split, preprocessing.resize_size, f"Decoding {name} images", stop)
-        for name, split in images.splits().items()
-    }
+    with world.together():
+        splits = {
+            name: decode_split(split, preprocessing.resize_size, f"Decoding {name} images", stop)
+            for name, split in images.splits().items()
+        }
+    share = Share(world.rank, world.size)
     augmentation = _augmentation(options)
     sources = {
-        name: PixelSource(split, augmentation, preprocessing) for name, split in splits.items()
+        name: PixelSource(split, augmentation, preprocessing, share)
+        for name, split in splits.items()
     }
-    return Prepared(splits, sources, network)
+    return Prepared(splits, sources, network, world)
 
 
 def _features(
@@ -75,7 +87,8 @@ def _features(
     options: Hyperparameters,
     preprocessing: Preprocessing,
     stop: StopSignal,
-) -> Prepared:
+    world: World,
+) -> Prepared | None:
     """Run the frozen layers on every image, or find in the cache what they made of it."""
     cut = Cut.below(options.trainable)
     backbone = Backbone(network, options.arch, preprocessing, options.precision, cut)
@@ -91,16 +104,21 @@ def _features(
     )
     views = view_names(options.views, flip=options.flip, crop_scale=options.crop_scale)
     extractor = FeatureExtractor(backbone, store, preprocessing, _augmentation(options), stop)
-    splits = extractor.extract(
-        {
-            name: (split, views if name == "train" else (PLAIN,))
-            for name, split in images.splits().items()
-        }
-    )
+    wanted = {
+        name: (split, views if name == "train" else (PLAIN,))
+        for name, split in images.splits().items()
+    }
+    splits = compute_together(extractor, wanted, world)
     say(f"{cut.name.capitalize()}: {extractor.computed} computed, the rest in {store.directory}")
-    sources = {name: FrozenSource(split) for name, split in splits.items()}
+    if options.trainable == "head":
+        alone = world.leave()
+        if not world.is_main:
+            return None
+        world = alone
+    share = Share(world.rank, world.size)
+    sources = {name: FrozenSource(split, share) for name, split in splits.items()}
     trained = Head(network) if options.trainable == "head" else LastStage(network)
-    return Prepared(splits, sources, trained)
+    return Prepared(splits, sources, trained, world)
 
 
 def _augmentation(options: Hyperparameters) -> Augmentation:

@@ -22,9 +22,12 @@ from container.training.loop import Processor, Training
 from container.training.optimization import build_criterion
 from container.training.preparation import prepare
 from container.training.stopping import Stopped, StopSignal
+from container.training.world import World, joined
 
 
-def train(job: Job, options: Hyperparameters, stop: StopSignal) -> None:
+def train(
+    job: Job, environment: JobEnvironment, options: Hyperparameters, stop: StopSignal
+) -> None:
     """Train, evaluate and write the artifact, with an eye on all of it.
 
     Raises:
@@ -33,34 +36,39 @@ def train(job: Job, options: Hyperparameters, stop: StopSignal) -> None:
     """
     with (
         tempfile.TemporaryDirectory(prefix="kennel-") as scratch,
-        observing(job, options) as observer,
+        joined(environment.hosts, environment.current_host) as world,
+        observing(job, options, first=world.is_main) as observer,
     ):
-        _train(job, options, stop, observer, Path(scratch))
+        _train(job, options, stop, observer, Path(scratch), environment, world)
 
 
 def _train(
-    job: Job, options: Hyperparameters, stop: StopSignal, observer: Observer, scratch: Path
+    job: Job,
+    options: Hyperparameters,
+    stop: StopSignal,
+    observer: Observer,
+    scratch: Path,
+    environment: JobEnvironment,
+    world: World,
 ) -> None:
-    environment = job.environment()
-    if len(environment.hosts) > 1:
-        raise UserError(
-            f"This job has {len(environment.hosts)} instances, but training runs on one; "
-            "set InstanceCount to 1."
-        )
     torch.manual_seed(options.seed)
     processor = Processor.choose(options.precision)
     preprocessing = Preprocessing.for_image_size(options.image_size)
 
-    images = dataset.find(environment.channels, options, scratch)
-    digest = images.digest()
-    network = _network(options, len(images.classes), environment)
+    with world.together():
+        images = dataset.find(environment.channels, options, scratch)
+        digest = images.digest()
+    with world.together():
+        network = _network(options, len(images.classes), environment)
     network.to(processor.device, memory_format=torch.channels_last)
     say(f"{options.arch} on {processor}")
-    prepared = prepare(network, images, options, preprocessing, stop)
+    prepared = prepare(network, images, options, preprocessing, stop, world)
+    if prepared is None:
+        return
+    world = prepared.world
+    data_dir = job.output_data_dir if world.is_main else scratch
     splits, sources = prepared.splits, prepared.sources
-    rejected = check_rejected(
-        splits, options.rejected_limit, job.output_data_dir / "rejected_images.csv"
-    )
+    rejected = check_rejected(splits, options.rejected_limit, data_dir / "rejected_images.csv")
     counts = {name: len(split) for name, split in splits.items()}
     say(
         f"{len(images.classes)} classes; images: "
@@ -69,9 +77,11 @@ def _train(
     )
 
     observer.describe(classes=images.classes, splits=splits, digest=digest, device=str(processor))
-    history = History(job.output_data_dir / "metrics.jsonl")
+    history = History(data_dir / "metrics.jsonl")
 
     def save() -> None:
+        if not world.is_main:
+            return
         model.save(
             network,
             job.model_dir,
@@ -84,10 +94,15 @@ def _train(
         )
         say(f"Saved the model to {job.model_dir}.")
 
-    checkpoints = Checkpoints(job.checkpoint_dir, json.dumps([as_strings(options), digest]))
+    checkpoints = Checkpoints(
+        job.checkpoint_dir,
+        json.dumps([as_strings(options), digest]),
+        seconds=options.checkpoint_seconds,
+        world=world,
+    )
     criterion = build_criterion(options, splits["train"].labels, len(images.classes))
     training = Training(
-        prepared.trained, options, criterion, processor, observer, stop, len(images.classes)
+        prepared.trained, options, criterion, processor, observer, stop, len(images.classes), world
     )
     try:
         training.fit(sources["train"], sources["validation"], checkpoints, history)

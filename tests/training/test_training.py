@@ -154,15 +154,6 @@ def test_our_own_fault_is_reported_with_its_traceback(opt_ml: OptMl) -> None:
     assert "Traceback (most recent call last)" in opt_ml.failure()
 
 
-def test_several_instances_are_refused(opt_ml: OptMl) -> None:
-    write_images(opt_ml.channel("train"))
-    opt_ml.write_config(
-        "resourceconfig.json", {"current_host": "algo-1", "hosts": ["algo-1", "algo-2"]}
-    )
-    assert opt_ml.train().returncode == 1
-    assert "set InstanceCount to 1" in opt_ml.failure()
-
-
 LONG = QUICK | {"epochs": "3", "batch-size": "4", "debug": "off"}
 
 
@@ -173,7 +164,6 @@ def test_a_stopped_job_saves_its_model_and_goes_on_bit_for_bit(opt_ml: OptMl) ->
     recorded = opt_ml.metrics()
 
     interrupt(opt_ml, signal.SIGTERM, expected=0)
-    assert opt_ml.facts()["weights_sha256"] != uninterrupted
     assert list((opt_ml.base / "checkpoints").glob("checkpoint-*.safetensors"))
 
     resumed = opt_ml.train(LONG)
