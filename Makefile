@@ -27,11 +27,13 @@ check: venv ## lint, types and formatting; changes nothing
 	mypy
 	python -m docs.generate --check
 	python -m docs.rules --check
+	python -m docs.architecture --check
 	shellcheck build_and_push.sh requirements/*.sh requirements/zig-cc tests/engine/*.sh .ci/run
 
 docs: venv ## write the parts of the README that the code knows best
 	python -m docs.generate
 	python -m docs.rules
+	python -m docs.architecture
 
 fix: venv ## repair what lint and formatting can
 	ruff check --fix

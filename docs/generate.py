@@ -1,6 +1,5 @@
 """Write the parts of the README that the code knows best: `python -m docs.generate [--check]`."""
 
-import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from container import hyperparameters
 from container.hyperparameters import TuningRange
 from container.serving import settings
+from docs.architecture import DOORS, PACKAGES, first_sentence
 from docs.sections import Sections, fill, main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,20 +44,17 @@ def variable_table() -> str:
 
 
 def file_map() -> str:
-    """Doors, modules and rooms, each with the first sentence of its docstring."""
-    paths = [ROOT / name for name in ("train", "serve", "launch.py")]
-    for package in ("container", "launcher"):
+    """Doors and folders; each file stands in docs/architecture.md."""
+    paths = [ROOT / name for name in DOORS]
+    for package in PACKAGES:
         rooms = sorted(path.parent for path in (ROOT / package).glob("*/__init__.py"))
-        paths += [ROOT / package, *sorted((ROOT / package).glob("[!_]*.py")), *rooms]
+        paths += [ROOT / package, *rooms]
     return "```\n" + "\n".join(map(_map_line, paths)) + "\n```"
 
 
 def _map_line(path: Path) -> str:
     name = str(path.relative_to(ROOT)) + ("/" if path.is_dir() else "")
-    text = (path / "__init__.py" if path.is_dir() else path).read_text()
-    docstring = re.search(r'^"""(.+?)(?:\n\n|""")', text, re.DOTALL | re.MULTILINE)
-    first_sentence = " ".join(docstring[1].split()).split(". ")[0] if docstring else ""
-    return f"{name:<32} {first_sentence.rstrip('.')}"
+    return f"{name:<24} {first_sentence(path / '__init__.py' if path.is_dir() else path)}"
 
 
 def benchmark_tables() -> str:

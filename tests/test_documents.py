@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from opt_ml import ROOT
 
+from docs import architecture
+from docs.sections import fill
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 _LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
@@ -39,3 +42,8 @@ def test_every_test_that_the_pitfalls_name_is_there() -> None:
         named = set(re.findall(r"`(test_\w+)`", row))
         assert named, row
         assert named <= functions, row
+
+
+def test_the_picture_and_the_file_map_are_those_of_the_code() -> None:
+    text = architecture.PAGE.read_text(encoding="utf-8")
+    assert fill(text, architecture.SECTIONS) == text, "run make docs"
