@@ -1,8 +1,11 @@
 """Fixtures that many tests use."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker_engine import docker, require_engine
+from kennel_image import REPOSITORY, build
 from opt_ml import OptMl
 
 
@@ -11,6 +14,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-requests", default="3000", help="how many mutated requests a server is sent"
     )
+
+
+@pytest.fixture(scope="session")
+def image() -> Iterator[str]:
+    """The image, built once for all tests that run it."""
+    require_engine()
+    name = build(REPOSITORY)
+    yield name
+    docker("image", "rm", name)
 
 
 @pytest.fixture

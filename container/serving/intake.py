@@ -7,6 +7,9 @@ from typing import Any
 from flask import request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, RequestTimeout
 
+MAX_DISCARDED = 64 * 1024 * 1024
+"""Bytes of too large a body that are still taken from the client."""
+
 
 def read_body(most: int) -> bytes:
     """All of the request's body, at most so many bytes.
@@ -27,10 +30,19 @@ def read_body(most: int) -> bytes:
             raise BadRequest("The request's body could not be read to its end.") from None
         if len(body) <= most:
             return body
+    _discard_rest()
     raise RequestEntityTooLarge(
         f"The request is larger than {most // 2**20} MB; send a smaller image, or "
         "set SAGEMAKER_MAX_PAYLOAD_IN_MB."
     )
+
+
+def _discard_rest() -> None:
+    """Read on for a while: many clients look at the answer only once they have sent everything."""
+    left = MAX_DISCARDED
+    with contextlib.suppress(Exception):  # the connection broke off, or is too slow
+        while left > 0 and (data := request.environ["wsgi.input"].read(1 << 16)):
+            left -= len(data)
 
 
 def read_json(body: bytes) -> Any:

@@ -1,7 +1,6 @@
 """The image, built and run by a real Docker engine the way people and SageMaker run it."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -9,20 +8,18 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docker_engine import CLIENT, Container, container, docker, require_engine, wait_until
+from docker_engine import CLIENT, Container, container, docker, wait_until
+from kennel_image import REPOSITORY, START_SECONDS, build, ping, wait_until_healthy
 
 from examples.digits import write_digits
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 
-REPOSITORY = Path(__file__).parents[2]
 DIGITS = (
     *("--arch", "resnet18", "--weights", "none", "--trainable", "all"),
     *("--image-size", "64", "--crop-scale", "0.8", "--flip", "false", "--lr", "0.002"),
@@ -33,30 +30,7 @@ BUILD_CONTEXT = (
 )
 TRAINING_GRACE = 120
 SERVING_GRACE = 30
-START_SECONDS = 90
 TRAINING_SECONDS = 900
-
-
-def build(context: Path) -> str:
-    """Build the image with the repository's own script; its name."""
-    base = os.environ.get("KENNEL_BASE_IMAGE")
-    options = ("--base-image", base) if base else ()
-    done = subprocess.run(
-        [context / "build_and_push.sh", "--local", "--tag", f"test-{uuid.uuid4().hex}", *options],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout.splitlines()[-1]
-
-
-@pytest.fixture(scope="session")
-def image() -> Iterator[str]:
-    require_engine()
-    name = build(REPOSITORY)
-    yield name
-    docker("image", "rm", name)
 
 
 @pytest.fixture(scope="session")
@@ -98,34 +72,6 @@ def volumes(data: Path, out: Path) -> tuple[str, ...]:
 
 def serving(model: Path) -> tuple[str, ...]:
     return ("-p", "127.0.0.1::8080", "-v", f"{model}:/opt/ml/model:ro")
-
-
-def ping(running: Container) -> int | None:
-    """The status of /ping, or nothing while nobody listens."""
-    try:
-        with urllib.request.urlopen(f"http://{running.address()}/ping", timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
-    except OSError:
-        return None
-
-
-def wait_until_healthy(running: Container) -> set[int | None]:
-    """Ping as SageMaker does until the answer is 200; the statuses seen before."""
-    seen: set[int | None] = set()
-
-    def healthy() -> bool:
-        assert running.running(), running.logs()
-        status = ping(running)
-        if status == 200:
-            return True
-        seen.add(status)
-        return False
-
-    wait_until(healthy, seconds=START_SECONDS, what="/ping to answer 200")
-    return seen
 
 
 def predict(running: Container, image: Path) -> int:

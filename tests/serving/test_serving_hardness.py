@@ -203,3 +203,72 @@ def test_unloading_a_model_frees_its_memory_before_it_is_answered(tmp_path: Path
         assert max(empty) - empty[0] < weights / 4
         assert server.children() == [worker]
         assert server.request("POST", "/models/a/invoke", encoded(photograph()), **JPEG)[0] == 200
+
+
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: a\r\n"
+ODD_HEADS: dict[str, bytes] = {
+    "no request": b"\r\n\r\n\r\n",
+    "noise": bytes(range(256)) + b"\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(300) + b"\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "another version": b"GET /ping HTTP/9.9\r\n\r\n",
+    "a long line": b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n",
+    "a long header": HEAD + b"A: " + b"b" * 20_000 + b"\r\n\r\n",
+    "many headers": HEAD + b"A: b\r\n" * 2_000 + b"\r\n",
+    "no colon": HEAD + b"nonsense\r\n\r\n",
+    "folded": HEAD + b"A: b\r\n c\r\n\r\n",
+    "negative length": HEAD + b"Content-Length: -1\r\n\r\n",
+    "no length": HEAD + b"Content-Length: x\r\n\r\n",
+    "two lengths": HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "huge length": HEAD + b"Content-Length: 99999999999999999999\r\n\r\nab",
+    "smuggled": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "another coding": HEAD + b"Transfer-Encoding: rot13\r\n\r\n",
+    "gzip": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a huge chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nab",
+    "no chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nab\r\n",
+    "long chunk extension": HEAD
+    + b"Transfer-Encoding: chunked\r\n\r\n1;"
+    + b"a" * 200_000
+    + b"\r\nx",
+    "expectation": HEAD + b"Expect: miracles\r\nContent-Length: 1\r\n\r\na",
+    "another method": b"BREW /invocations HTTP/1.1\r\n\r\n",
+    "CONNECT": b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    "TRACE": b"TRACE /ping HTTP/1.1\r\n\r\n",
+    "a path outside": b"GET /../../etc/passwd HTTP/1.1\r\n\r\n",
+    "a NUL": b"GET /\0 HTTP/1.1\r\n\r\n",
+    "bad percent": b"GET /%zz%ff%00 HTTP/1.1\r\n\r\n",
+}
+
+
+def test_odd_requests_are_refused_and_the_next_one_is_answered(base: Path, tmp_path: Path) -> None:
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        (worker,) = server.children()
+        seen: dict[str, bytes] = {}
+        for name, data in ODD_HEADS.items():
+            with socket.create_connection(("127.0.0.1", server.port), DEADLINE_SECONDS) as odd:
+                with contextlib.suppress(OSError):  # refused before all of it was sent
+                    odd.sendall(data)
+                    odd.shutdown(socket.SHUT_WR)
+                answer = b""
+                with contextlib.suppress(OSError):
+                    while piece := odd.recv(4096):
+                        answer += piece
+                seen[name] = answer.split(b"\r\n")[0]
+        # What RFC 9112 wants for it, section 6.1; it says nothing of a fault.
+        assert seen.pop("another coding").startswith(b"HTTP/1.1 501 ")
+        for name, line in seen.items():
+            assert not line or line.startswith(b"HTTP/1.1 4"), name
+        assert server.children() == [worker]
+        assert server.request("POST", "/invocations", encoded(photograph()), **JPEG)[0] == 200
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_body_over_the_limit_is_answered_once_the_client_has_sent_it(
+    base: Path, tmp_path: Path
+) -> None:
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        status, answer = server.request("POST", "/invocations", bytes(20 * 2**20), **JPEG)
+        assert status == 413
+        assert "6 MB" in json.loads(answer)["error"]

@@ -18,7 +18,7 @@ SLOWEST_SECONDS = 5.0
 """For one request of at most three small images, on a machine that does much else."""
 WARM_UP = 0.5
 """Share of the requests after which memory must no longer grow."""
-GROWTH_MB = 20
+GROWTH_MB = 40
 
 
 def resident() -> float:
