@@ -80,8 +80,18 @@ def compile_model(model: Any, *, precision: str, threads: int, streams: int) -> 
 
 def arithmetic(compiled: Any) -> str:
     """The precision that a compiled model computes in: float32 or bfloat16."""
-    hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_dtype()
-    return "float32" if hint == np.float32 else "bfloat16"
+    return _name_of(compiled.get_property("INFERENCE_PRECISION_HINT"))
+
+
+def arithmetic_of(precision: str) -> str:
+    """The precision that a model will compute in when it is compiled with this one."""
+    if precision != "auto":
+        return precision
+    return _name_of(import_openvino().Core().get_property("CPU", "INFERENCE_PRECISION_HINT"))
+
+
+def _name_of(hint: Any) -> str:
+    return "float32" if hint.to_dtype() == np.float32 else "bfloat16"
 
 
 class _Graph:

@@ -1,12 +1,22 @@
 """Which hyperparameters mattered, judged from the trials of a tuning."""
 
+import sys
 import warnings
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
 from launcher.tuning import Result
+
+_without_sklearn = "sklearn" not in sys.modules
+if _without_sklearn:
+    # Optuna takes it for another evaluator than this one, if it can, and that takes seconds.
+    sys.modules["sklearn"] = None  # type: ignore[assignment]  # makes the import fail
+try:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+finally:
+    if _without_sklearn:
+        del sys.modules["sklearn"]
 
 FEWEST_TRIALS = 6
 """Fewer say nothing."""

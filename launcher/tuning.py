@@ -160,6 +160,11 @@ def call(given: Mapping[str, Any]) -> Call:
 def result(client: Any, name: str) -> Result:
     """The trials so far."""
     described = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+    return _result(client, described)
+
+
+def _result(client: Any, described: Mapping[str, Any]) -> Result:
+    name = described["HyperParameterTuningJobName"]
     goal = described["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     trials: list[Trial] = []
     token: dict[str, str] = {}
@@ -198,7 +203,7 @@ def watch(session: Session, name: str) -> Result:
         described = session.sagemaker.describe_hyper_parameter_tuning_job(
             HyperParameterTuningJobName=name
         )
-        found = result(session.sagemaker, name)
+        found = _result(session.sagemaker, described)
         for trial in found.trials:
             if trial.status in OVER and trial.name not in seen:
                 seen.add(trial.name)

@@ -23,15 +23,7 @@ def main(argv: Sequence[str]) -> int:
         if options.command == "watch":
             watch.run(options.path, options.results, from_text(options.rules), stop=options.stop)
             return NONE_FIRED
-        if options.command == "sample":
-            from container.debugging.profiler import sampler
-
-            sampler.run(options.path, options.node)
-            return NONE_FIRED
         return _check(options.path, options.rule, options.param)
-    except ImportError as error:
-        print(f"The machine is not sampled: {error}.", flush=True)
-        return WRONG_USE
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USE
@@ -97,9 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     live.add_argument("results", type=Path)
     live.add_argument("--rules", required=True)
     live.add_argument("--stop", action="store_true")
-    sample = commands.add_parser("sample", help="the same, for the machine's metrics")
-    sample.add_argument("path", type=Path)
-    sample.add_argument("--node", default="algo-1")
     return parser
 
 

@@ -63,7 +63,7 @@ class Observer:
         if first:  # what an earlier run of the job left would be read as this one's
             shutil.rmtree(self._profile_dir, ignore_errors=True)
         self._sampler = (
-            Companion("sample", str(self._profile_dir), f"--node={_node(job)}")
+            Companion("container.debugging.profiler.sampler", str(self._profile_dir), _node(job))
             if options.profile
             else None
         )

@@ -36,6 +36,7 @@ class Watch:
         self.results = results
         results.unlink(missing_ok=True)
         self._companion = Companion(
+            "container.debugging",
             "watch",
             str(tensors),
             str(results),

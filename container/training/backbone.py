@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,25 +58,30 @@ class Backbone:
             self._run = self._run_torch
         else:
             self.batch_size = BATCH_SIZE_ON_A_CPU
-            model = openvino_resnet.build_model(
-                architecture,
-                preprocessing,
-                as_arrays(network),
-                batch=self.batch_size,
-                head=False,
-                stages=cut.stages,
-            )
-            compiled = openvino_resnet.compile_model(
-                model, precision=precision, threads=processors.available(), streams=1
-            )
-            arithmetic = openvino_resnet.arithmetic(compiled)
+            self._network, self._architecture, self._precision = network, architecture, precision
+            arithmetic = openvino_resnet.arithmetic_of(precision)
             bfloat16 = arithmetic == "bfloat16"
             self.name = f"openvino {arithmetic}"
-            self._request: Any = compiled.create_infer_request()
             self._run = self._run_openvino
         self._bfloat16 = bfloat16
         # Averages are few, and lose by rounding; activations were rounded when they were computed.
         self.dtype = torch.bfloat16 if bfloat16 and cut.stages < 4 else torch.float32
+
+    @cached_property
+    def _request(self) -> Any:
+        """Compiled when it is first needed: a run whose features are all known needs it never."""
+        model = openvino_resnet.build_model(
+            self._architecture,
+            self._preprocessing,
+            as_arrays(self._network),
+            batch=self.batch_size,
+            head=False,
+            stages=self._stages,
+        )
+        compiled = openvino_resnet.compile_model(
+            model, precision=self._precision, threads=processors.available(), streams=1
+        )
+        return compiled.create_infer_request()
 
     def __call__(self, images: NDArray[np.uint8]) -> Tensor:
         """For at most `batch_size` images (N, size, size, 3) the features (N, channels), or the

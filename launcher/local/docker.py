@@ -58,6 +58,12 @@ class DockerEngine:
             )
         return DockerRun(identifier, base, child)
 
+    def warm(
+        self, environment: Mapping[str, str], log: Path
+    ) -> contextlib.AbstractContextManager[None]:
+        """Each container has its own Python; there is nothing to share."""
+        return contextlib.nullcontext()
+
     def stop_train(self, record: Mapping[str, Any]) -> None:
         """Stop and remove a training's container whose supervisor is gone."""
         if "container" in record:

@@ -1,6 +1,7 @@
 """What runs the image's two programs: processes on this machine, or Docker."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,9 @@ class Engine(Protocol):
 
     def train(self, image: str, base: Path, environment: Mapping[str, str], log: Path) -> Run:
         """Start a training whose `/opt/ml` is `base`."""
+
+    def warm(self, environment: Mapping[str, str], log: Path) -> AbstractContextManager[None]:
+        """Held around many trainings with the same environment: later ones start sooner."""
 
     def stop_train(self, record: Mapping[str, Any]) -> None:
         """Stop a training whose supervisor is gone."""

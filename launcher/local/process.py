@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from launcher.local import processes
+from launcher.local import forked, processes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADDRESS = "127.0.0.1"
@@ -27,19 +28,27 @@ class ProcessEngine:
 
     def train(
         self, image: str, base: Path, environment: Mapping[str, str], log: Path
-    ) -> "ProcessRun":
+    ) -> "ProcessRun | forked.ForkedRun":
         """Start `./train`; its `/opt/ml` is `base`, and what it prints goes to the log."""
+        given = _environment(base, environment)
+        if run := forked.train(given, base, log):
+            return run
         with log.open("ab") as file:
             child = subprocess.Popen(
                 [sys.executable, str(REPOSITORY / "train")],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env=_environment(base, environment),
+                env=given,
                 cwd=base,
                 start_new_session=True,
             )
         return ProcessRun(child)
+
+    def warm(self, environment: Mapping[str, str], log: Path) -> AbstractContextManager[None]:
+        """Trainings that start while this is held need not import torch anew."""
+        given = {"PYTHONPATH": search_path(), **environment}
+        return forked.server(_environment(Path(), given), log)
 
     def stop_train(self, record: Mapping[str, Any]) -> None:
         """Stop a training whose supervisor is gone."""
@@ -101,7 +110,11 @@ class ProcessRun:
 
 def _environment(base: Path, given: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without its credentials, as a container has none of them."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AWS_") and name != forked.VARIABLE
+    }
     beside_python = str(Path(sys.executable).parent)
     return {
         **inherited,
@@ -110,6 +123,11 @@ def _environment(base: Path, given: Mapping[str, str]) -> dict[str, str]:
         "SAGEMAKER_BASE_DIR": str(base),
         **given,
     }
+
+
+def search_path() -> str:
+    """PYTHONPATH with this repository first, for a program that is started as a module."""
+    return os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
 
 
 def free_port() -> int:

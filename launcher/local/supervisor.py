@@ -17,12 +17,13 @@ from container.errors import UserError
 from launcher import records
 from launcher.local import layout
 from launcher.local.engines import Run, engine
+from launcher.local.job_log import final_metrics
 from launcher.local.jobs import local_path, now
 
 STOP_GRACE_SECONDS = 120.0
 """As long as SageMaker gives a training that is stopped."""
 FAILURE_REASON_LENGTH = 1024
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 
 
 @dataclass
@@ -132,6 +133,8 @@ class Supervision:
 
     def _end(self, status: str, secondary: str, **facts: Any) -> None:
         self.progress.setdefault("TrainingEndTime", now())
+        if metrics := final_metrics(self.directory, self.request):
+            facts["FinalMetricDataList"] = metrics
         self.say(status, secondary, **facts)
 
     def ask_to_stop(self, number: int, frame: FrameType | None) -> None:

@@ -1,7 +1,6 @@
 """Training jobs on this machine."""
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -13,8 +12,9 @@ from launcher import records
 from launcher.api import Call, check
 from launcher.local import processes
 from launcher.local.engines import engine
+from launcher.local.job_log import final_metrics
 from launcher.local.jobs import TRAINING_JOB, JobsFolder, client_error, moment
-from launcher.local.process import REPOSITORY
+from launcher.local.process import search_path
 
 START_PATIENCE = timedelta(seconds=10)
 _OVER = ("Completed", "Failed", "Stopped")
@@ -49,7 +49,9 @@ class TrainingJobs:
         for member in ("TrainingStartTime", "TrainingEndTime"):
             if member in answer:
                 answer[member] = moment(answer[member])
-        if metrics := _metrics(directory, record["request"]):
+        if "FinalMetricDataList" not in answer and (
+            metrics := final_metrics(directory, record["request"])
+        ):
             answer["FinalMetricDataList"] = metrics
         return answer
 
@@ -83,10 +85,9 @@ class TrainingJobs:
 
 def supervise(module: str, directory: Path) -> None:
     """Start a supervisor for a job's directory, and note which process it is."""
-    search = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
     identity = processes.start(
         [sys.executable, "-m", module, str(directory)],
-        environment={**os.environ, "PYTHONPATH": search},
+        environment={**os.environ, "PYTHONPATH": search_path()},
         log=directory / "supervisor.txt",
         directory=directory,
     )
@@ -110,6 +111,9 @@ def supervisor_of(directory: Path) -> processes.Identity | None:
 
 def _progress(directory: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """What the supervisor says; where it is gone, that the job failed with it."""
+    progress = records.read(directory / "progress.json")
+    if progress.get("TrainingJobStatus") in _OVER:
+        return progress
     runs = is_supervised(directory, record)
     # Read after looking: a supervisor that has just ended has written its last word.
     progress = records.read(directory / "progress.json")
@@ -124,19 +128,3 @@ def _progress(directory: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         "FailureReason": "InternalServerError: the process that looked after this job is gone, as "
         f"after a restart of the machine; {directory / 'supervisor.txt'} may say more.",
     }
-
-
-def _metrics(directory: Path, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The last value of each metric in the log, found by the request's own expressions."""
-    log = read_log(directory)
-    found = []
-    for definition in request["AlgorithmSpecification"].get("MetricDefinitions", ()):
-        if values := re.findall(definition["Regex"], log):
-            found.append({"MetricName": definition["Name"], "Value": float(values[-1])})
-    return found
-
-
-def read_log(directory: Path) -> str:
-    """All that a job has printed."""
-    path = directory / "log.txt"
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -23,10 +23,11 @@ from optuna.trial import TrialState
 from launcher import records
 from launcher.local import search
 from launcher.local.client import LocalSageMaker
+from launcher.local.engines import engine
+from launcher.local.job_log import read_log
 from launcher.local.jobs import JobsFolder
-from launcher.local.training import read_log
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.05
 _OVER = ("Completed", "Failed", "Stopped")
 
 
@@ -80,16 +81,20 @@ class Tuner:
         longest = limits.get("MaxRuntimeInSeconds", float("inf"))
         deadline = time.monotonic() + longest
         self.say("InProgress")
-        while left or self.running:
-            if self.stop_requested or time.monotonic() > deadline:
-                left = 0
-                self._stop_all()
-            while left and len(self.running) < limits["MaxParallelTrainingJobs"]:
-                self._start(study.ask(space))
-                left -= 1
-            for entry in list(self.running):
-                self._look_after(study, entry)
-            time.sleep(POLL_SECONDS)
+        warm = engine(self.client.engine_name).warm(
+            self._share_of_processors(), self.directory / "fork-server.txt"
+        )
+        with warm:
+            while left or self.running:
+                if self.stop_requested or time.monotonic() > deadline:
+                    left = 0
+                    self._stop_all()
+                while left and len(self.running) < limits["MaxParallelTrainingJobs"]:
+                    self._start(study.ask(space))
+                    left -= 1
+                for entry in list(self.running):
+                    self._look_after(study, entry)
+                time.sleep(POLL_SECONDS)
         if self.stop_requested:
             self.say("Stopped")
         elif self.best is None:

@@ -109,13 +109,13 @@ class TuningJobs(TrainingJobs):
     def _trials(self, name: str) -> list[dict[str, Any]]:
         directory = self.folder.directory(TUNING_JOB, name)
         tuned = records.read(directory / "progress.json").get("tuned", {})
+        record = self.folder.find(TUNING_JOB, name, "ListTrainingJobs")
+        goal = record["request"]["HyperParameterTuningJobConfig"][
+            "HyperParameterTuningJobObjective"
+        ]
         found = []
         for trial, values in tuned.items():
             job = self.describe_training_job(TrainingJobName=trial)
-            record = self.folder.find(TUNING_JOB, name, "ListTrainingJobs")
-            goal = record["request"]["HyperParameterTuningJobConfig"][
-                "HyperParameterTuningJobObjective"
-            ]
             summary = {
                 "TrainingJobName": trial,
                 "TrainingJobArn": self.folder.arn(TRAINING_JOB, trial),

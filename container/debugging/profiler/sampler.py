@@ -1,4 +1,6 @@
-"""Samples of the machine, twice a second, in SageMaker's own file format.
+"""`python -m container.debugging.profiler.sampler DIRECTORY NODE`: how busy the machine is.
+
+Samples of the machine, twice a second, in SageMaker's own file format.
 
 A process of its own, so that training's interpreter is not held up; it ends with its standard
 input. smdebug's `LocalSystemMetricsReader` and `PandasFrame` read what it writes:
@@ -15,7 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
+try:
+    import psutil
+except ImportError as error:  # training does without
+    sys.exit(f"The machine is not sampled: {error}.")
 
 INTERVAL = 0.5
 
@@ -119,3 +124,7 @@ def run(directory: Path, node: str) -> None:
         except OSError as error:
             print(f"The machine is no longer sampled: {error}.", flush=True)
             return
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), sys.argv[2])
