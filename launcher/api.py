@@ -24,7 +24,9 @@ LOCAL_ADDRESSES = frozenset({"S3Uri", "Url", "DestinationS3Uri", "InputLocationH
 """Shapes that hold an address in S3; on this machine `file://` takes the place of `s3://`."""
 
 _JAVA_CLASSES = {
+    r"[\p{Print}]": r"[\x20-\x7e]",
     r"\p{Print}": r"[\x20-\x7e]",
+    r"[\p{ASCII}]": r"[\x00-\x7f]",
     r"\z": r"\Z",
     r"\p{ASCII}": r"[\x00-\x7f]",
     r"\p{L}": r"\w",

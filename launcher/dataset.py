@@ -32,6 +32,13 @@ def check(data: str | None) -> str:
     return str(path)
 
 
+def check_weights(given: str) -> str:
+    """Refuse pretrained weights that are not there. Raises UserError."""
+    if "://" not in given and not Path(given).expanduser().exists():
+        raise UserError(f"--pretrained {given} does not exist.")
+    return given if "://" in given else str(Path(given).expanduser())
+
+
 def located(store: Store, data: str) -> str:
     """The address that the data set has, or will have once it is uploaded."""
     return data if "://" in data else store.locate(Path(data))

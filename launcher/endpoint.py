@@ -40,6 +40,24 @@ def model_request(
     }
 
 
+def many_models_request(
+    settings: Settings, name: str, *, role: str, image: str, folder: str
+) -> dict[str, Any]:
+    """`CreateModel` for all the archives in one folder, each loaded when it is first asked for."""
+    container = {
+        "Image": image,
+        "Mode": "MultiModel",
+        "ModelDataUrl": f"{folder.rstrip('/')}/",
+        "MultiModelConfig": {"ModelCacheSetting": "Enabled"},
+    }
+    return {
+        "ModelName": name,
+        "PrimaryContainer": container,
+        "ExecutionRoleArn": role,
+        "Tags": tags(settings.project),
+    }
+
+
 def instance_variant(model: str, instance_type: str, count: int) -> dict[str, Any]:
     """A variant on machines that run until they are deleted."""
     variant = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from launcher import components
 from launcher.names import tags
 from launcher.refusals import is_missing, is_refused
 from launcher.session import Session
@@ -35,6 +36,10 @@ ENDPOINT = Kind(
     "endpoint", "list_endpoints", "Endpoints", "EndpointName",
     "EndpointArn", "EndpointStatus", "delete_endpoint",
 )  # fmt: skip
+COMPONENT = Kind(
+    "component", "list_inference_components", "InferenceComponents", "InferenceComponentName",
+    "InferenceComponentArn", "InferenceComponentStatus", "delete_inference_component",
+)  # fmt: skip
 ENDPOINT_CONFIG = Kind(
     "endpoint configuration", "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName",
     "EndpointConfigArn", None, "delete_endpoint_config",
@@ -54,7 +59,7 @@ TRANSFORM_JOB = Kind(
     "TransformJobArn", "TransformJobStatus", "stop_transform_job", ("InProgress",),
 )  # fmt: skip
 
-KINDS = (TUNING_JOB, TRAINING_JOB, TRANSFORM_JOB, ENDPOINT, ENDPOINT_CONFIG, MODEL)
+KINDS = (TUNING_JOB, TRAINING_JOB, TRANSFORM_JOB, COMPONENT, ENDPOINT, ENDPOINT_CONFIG, MODEL)
 """In the order in which they are ended: what uses a thing goes before the thing."""
 
 
@@ -86,12 +91,25 @@ def find(session: Session, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Entry]:
     wanted = {tag["Key"]: tag["Value"] for tag in tags(session.settings.project)}
     client = session.sagemaker
     for kind in kinds:
+        if kind is COMPONENT and not _has_components(session):
+            continue
         for summary in _listed(client, kind, session.settings.project):
             answer = client.list_tags(ResourceArn=summary[kind.arn_member])
             found = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
             if wanted.items() <= found.items():
                 status = str(summary[kind.status_member]) if kind.status_member else ""
                 yield Entry(kind, summary[kind.name_member], status, summary["CreationTime"])
+
+
+def _has_components(session: Session) -> bool:
+    """Whether it is worth asking: only endpoints whose configurations name no model have any."""
+    client = session.sagemaker
+    return any(
+        components.takes_components(
+            session, client.describe_endpoint(EndpointName=summary["EndpointName"])
+        )
+        for summary in _listed(client, ENDPOINT, session.settings.project)
+    )
 
 
 def _listed(client: Any, kind: Kind, project: str) -> Iterator[dict[str, Any]]:

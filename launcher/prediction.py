@@ -38,6 +38,16 @@ def _images_under(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
+def of_several(target: str | None, component: str | None) -> dict[str, str]:
+    """Which model is meant, where an endpoint has several: a job's, or a component."""
+    chosen: dict[str, str] = {}
+    if target:
+        chosen["TargetModel"] = f"{target.removesuffix('.tar.gz')}.tar.gz"
+    if component:
+        chosen["InferenceComponentName"] = component
+    return chosen
+
+
 def request(endpoint: str, path: Path, top: int) -> dict[str, Any]:
     """`InvokeEndpoint` for one image. Raises UserError where it cannot be read or is too large."""
     try:

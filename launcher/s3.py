@@ -98,6 +98,12 @@ class S3Store:
         content: bytes = self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
         return content
 
+    def copy(self, source: str, target: str) -> None:
+        """Put what is at one address at another, too, without bringing it here."""
+        bucket, key = _split(source)
+        place = _split(target)
+        self.client.copy({"Bucket": bucket, "Key": key}, *place)
+
     def _key(self, *names: str) -> str:
         return "/".join(filter(None, (self.prefix, *names)))
 

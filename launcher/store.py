@@ -1,5 +1,6 @@
 """Where data sets and artifacts lie: an address for a folder, and what is at an address."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ class Store(Protocol):
 
     def fetch(self, address: str) -> bytes:
         """The content of one file."""
+
+    def copy(self, source: str, target: str) -> None:
+        """Put what is at one address at another, too."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,15 @@ class FileStore:
             return _path(address).read_bytes()
         except OSError as error:
             raise UserError(f"{address} cannot be read: {error.strerror}.") from None
+
+    def copy(self, source: str, target: str) -> None:
+        """Put what is at one address at another, too. Raises UserError where there is nothing."""
+        place = _path(target)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(_path(source), place)
+        except OSError as error:
+            raise UserError(f"{source} cannot be copied: {error.strerror}.") from None
 
 
 def _path(address: str) -> Path:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from container.errors import UserError
-from launcher import autoscaling, front, inventory
+from launcher import autoscaling, components, front, inventory
 from launcher.session import Session
 
 HELP = "stop and remove what was made, found by its tags"
@@ -40,6 +40,8 @@ def run(session: Session, options: argparse.Namespace) -> int:
         if entry.kind is inventory.ENDPOINT:
             autoscaling.forget(session, entry.name)
         entry.end(session.sagemaker)
+        if entry.kind is inventory.COMPONENT:
+            components.wait_until_gone(session, entry.name)
     session.remember(endpoint=None)
     count = len(entries) + len(fronts)
     console.say(f"Deleted {count}. Trained models and data stay.")

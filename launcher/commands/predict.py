@@ -19,6 +19,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "images", nargs="+", metavar="IMAGE", help="image file, or folder of images"
     )
     parser.add_argument("--endpoint", metavar="NAME", help="endpoint to ask (the last one)")
+    model = parser.add_mutually_exclusive_group()
+    model.add_argument(
+        "--target",
+        metavar="JOB",
+        help="whose model, of an endpoint with many (deploy --multi-model)",
+    )
+    model.add_argument("--component", metavar="NAME", help="which component (deploy --components)")
     parser.add_argument("--top", type=int, default=3, metavar="K", help="labels per image (3)")
 
 
@@ -32,14 +39,17 @@ def run(session: Session, options: argparse.Namespace) -> int:
             "There is no endpoint yet: run `./launch.py deploy` first, or give --endpoint NAME."
         )
     paths = prediction.images(options.images)
+    chosen = prediction.of_several(options.target, options.component)
     if options.dry_run:
         given = {
             **prediction.request(name, paths[0], options.top),
+            **chosen,
             "Body": f"the bytes of {paths[0]}",
         }
         session.show([Call("sagemaker-runtime", "InvokeEndpoint", given)])
         return 0
-    answers = {str(path): answer for path, answer in _answers(session, name, paths, options.top)}
+    found = _answers(session, name, paths, options.top, chosen)
+    answers = {str(path): answer for path, answer in found}
     rows = [
         [
             path,
@@ -59,7 +69,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
 
 
 def _answers(
-    session: Session, name: str, paths: list[Path], top: int
+    session: Session, name: str, paths: list[Path], top: int, chosen: dict[str, str]
 ) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     backend = session.backend
     runtime = backend.client("sagemaker-runtime")
@@ -70,4 +80,5 @@ def _answers(
             later = prediction.asynchronous_request(name, path, top, address)
             yield path, prediction.ask_later(runtime, later, backend.store, backend.patience)
         else:
-            yield path, prediction.ask(runtime, prediction.request(name, path, top))
+            given = prediction.request(name, path, top)
+            yield path, prediction.ask(runtime, given | chosen)

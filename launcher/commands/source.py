@@ -7,6 +7,8 @@ from container.errors import UserError
 from launcher import training, tuning
 from launcher.session import Session
 
+ARCHIVE = ".tar.gz"
+
 
 def source_flags(parser: argparse.ArgumentParser) -> None:
     """`--job`, `--best`, `--model`."""
@@ -23,6 +25,13 @@ def artifact(session: Session, options: argparse.Namespace) -> str:
     if options.model:
         return _given(session, str(options.model))
     return training.artifact(session, job(session, options))
+
+
+def named_artifact(session: Session, given: str) -> tuple[str, str]:
+    """A model's own name and its address: a training job's, or NAME.tar.gz. Raises UserError."""
+    if given.endswith(ARCHIVE):
+        return given.rpartition("/")[2].removesuffix(ARCHIVE), _given(session, given)
+    return given, training.artifact(session, given)
 
 
 def job(session: Session, options: argparse.Namespace) -> str:
@@ -50,5 +59,5 @@ def _given(session: Session, address: str) -> str:
         return address
     path = Path(address).expanduser()
     if not path.is_file():
-        raise UserError(f"--model {address} is no file; give a model.tar.gz.")
+        raise UserError(f"{address} is no file; give a model.tar.gz.")
     return session.backend.store.upload(path, session.console.say)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable
 
 from launcher import front, inventory
-from launcher.inventory import Entry
+from launcher.inventory import COMPONENT, Entry
 from launcher.session import Session
 
 HELP = "show jobs and endpoints, and what is costing money"
@@ -35,7 +35,8 @@ def run(session: Session, options: argparse.Namespace) -> int:
         console.say(
             f"There is nothing of the project {session.settings.project} ({session.settings.on})."
         )
-    busy = [entry for entry in entries if entry.status and entry.ends]
+    ends = [entry for entry in entries if entry.status and entry.ends]
+    busy = [entry for entry in ends if entry.kind is not COMPONENT]  # its endpoint costs money
     cost = "costs money" if session.backend.paid else "runs"
     for entry in busy:
         console.say(f"The {entry.kind.title} {entry.name} {cost} ({entry.status}).")

@@ -58,7 +58,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
     )
     data = dataset.check(settings.data)
     channels = dataset.channels(dataset.located(store, data), dataset.splits(store, data))
-    extra = dataset.check(options.pretrained) if options.pretrained else None
+    extra = dataset.check_weights(options.pretrained) if options.pretrained else None
     if extra:
         channels.append(dataset.channel("pretrained", dataset.located(store, extra)))
     name = names.unique(settings.project, "train")
@@ -101,17 +101,15 @@ def _extras(
 ) -> dict[str, Any]:
     """What the flags add to the request, or change in it. Raises UserError."""
     settings, store = session.settings, session.backend.store
-    if options.instances != 1:
-        raise UserError(
-            f"--instances {options.instances}: training runs on one machine; take a larger "
-            "--instance-type instead."
-        )
+    if options.instances < 1:
+        raise UserError(f"--instances takes at least 1, got {options.instances}.")
     changed: dict[str, Any] = {}
+    machines = {**given["ResourceConfig"], "InstanceCount": options.instances}
+    if options.keep_alive is not None:
+        machines["KeepAlivePeriodInSeconds"] = options.keep_alive
+    changed["ResourceConfig"] = machines
     if options.spot:
         changed |= training.spot(settings, store.address("checkpoints", name))
-    if options.keep_alive is not None:
-        warm = {"KeepAlivePeriodInSeconds": options.keep_alive}
-        changed["ResourceConfig"] = given["ResourceConfig"] | warm
     if options.aws_debugger:
         changed |= debugger.members(session.backend.region, store.address("debugger"))
     return changed

@@ -27,6 +27,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=RANGE",
         help="what to search: lr=1e-4:1e-1:log epochs=2:10 batch-size=32,64 (the declared ranges)",
     )
+    parser.add_argument(
+        "--pretrained", metavar="FILE", help="file or folder with pretrained weights"
+    )
     named = ", ".join(f"{recipe.name} ({recipe.meaning})" for recipe in recipes.RECIPES)
     parser.add_argument("--recipe", metavar="NAME", help=f"a search with a name: {named}")
     parser.add_argument("--strategy", choices=STRATEGIES, default="Bayesian", help="(Bayesian)")
@@ -60,6 +63,9 @@ def run(session: Session, options: argparse.Namespace) -> int:
     search, fixed = _search(session, options)
     data = dataset.check(settings.data)
     channels = dataset.channels(dataset.located(store, data), dataset.splits(store, data))
+    extra = dataset.check_weights(options.pretrained) if options.pretrained else None
+    if extra:
+        channels.append(dataset.channel("pretrained", dataset.located(store, extra)))
     name = names.unique(settings.project, "tuning")
     place = Place(session.backend.role, session.backend.image, store.address("tuning"))
     call = tuning.call(tuning.request(settings, name, place, channels, fixed, search))
@@ -67,7 +73,8 @@ def run(session: Session, options: argparse.Namespace) -> int:
         session.show([call])
         return 0
     session.check(call)
-    dataset.bring(store, data, console.say)
+    for path in filter(None, (data, extra)):
+        dataset.bring(store, path, console.say)
     session.send(call)
     session.remember(tuning_job=name)
     trials = "every combination" if search.strategy == "Grid" else f"{search.jobs} trials"

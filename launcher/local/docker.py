@@ -31,6 +31,7 @@ class DockerEngine:
     """Runs the image's programs in containers."""
 
     name = "docker"
+    most_hosts = 1
 
     def ready(self, image: str) -> None:
         """Refuse an engine or an image that is not there. Raises UserError."""
@@ -84,6 +85,11 @@ class DockerEngine:
         )
         published = _docker("port", identifier, f"{PORT}/tcp").splitlines()[0]
         return {"container": identifier, **_reached(int(published.rpartition(":")[2]), log)}
+
+    def bring_model(self, record: Mapping[str, Any], base: Path, place: str) -> str:
+        """Copy a directory under the base into the container."""
+        _copy_in(str(record["container"]), base / place, f"{Path(OPT_ML).name}/{place}")
+        return f"{OPT_ML}/{place}"
 
     def server_runs(self, record: Mapping[str, Any]) -> bool:
         """Whether the container still runs."""
@@ -159,15 +165,15 @@ def _create(
         "create", "--shm-size", SHARED_MEMORY, *gpus, *variables, *options, image, program
     )
     try:
-        _copy_in(identifier, base)
+        _copy_in(identifier, base, Path(OPT_ML).name)
     except (UserError, OSError):
         _remove(identifier)
         raise
     return identifier
 
 
-def _copy_in(identifier: str, base: Path) -> None:
-    """Send the directory as a stream, with the files that its links point to."""
+def _copy_in(identifier: str, directory: Path, name: str) -> None:
+    """Send the directory as a stream, with the files that its links point to, to /opt/NAME."""
     with subprocess.Popen(
         [_client(), "cp", "-", f"{identifier}:/opt"],
         stdin=subprocess.PIPE,
@@ -178,7 +184,7 @@ def _copy_in(identifier: str, base: Path) -> None:
             contextlib.suppress(BrokenPipeError),
             tarfile.open(fileobj=copy.stdin, mode="w|", dereference=True) as stream,
         ):
-            stream.add(base, arcname=Path(OPT_ML).name, filter=_for_root)
+            stream.add(directory, arcname=name, filter=_for_root)
         with contextlib.suppress(BrokenPipeError):
             copy.stdin.close()
         said = copy.stderr.read().decode("utf-8", "replace").strip() if copy.stderr else ""

@@ -10,7 +10,7 @@ from typing import Any
 from container.errors import UserError
 from launcher import records
 from launcher.api import Call, check
-from launcher.local import layout, processes
+from launcher.local import layout, multi_model, processes
 from launcher.local.engines import engine
 from launcher.local.jobs import (
     ENDPOINT,
@@ -136,8 +136,27 @@ class Endpoints:
         """Every model, newest first."""
         return {"Models": self._listed(MODEL)}
 
+    def invocations_url(self, name: str, target: str | None) -> str:
+        """Where an endpoint in service answers, with the model that is meant where it has many.
+
+        Raises:
+            ClientError: it is not in service, or has no such model.
+        """
+        url = self.server_url(name)
+        server = self.folder.find(ENDPOINT, name, "InvokeEndpoint")["server"]
+        variant = self._config(server["config"])["ProductionVariants"][0]
+        model = self.folder.find(MODEL, variant["ModelName"], "InvokeEndpoint")["request"]
+        main = model["PrimaryContainer"]
+        if main.get("Mode") != multi_model.MODE:
+            return f"{url}/invocations"
+        base = self.folder.directory(ENDPOINT, name) / server["config"] / "opt-ml"
+        models = multi_model.Models(
+            url, local_path(main["ModelDataUrl"]), base, engine(self.engine_name), server
+        )
+        return f"{url}/models/{models.loaded(target)}/invoke"
+
     def server_url(self, name: str) -> str:
-        """Where an endpoint in service answers. Raises ClientError where it does not."""
+        """The address of an endpoint in service. Raises ClientError where it is not."""
         self._advance(name)
         record = self.folder.find(ENDPOINT, name, "InvokeEndpoint")
         if self._status(record) not in ("InService", "Updating"):
@@ -153,13 +172,18 @@ class Endpoints:
         main = model["PrimaryContainer"]
         directory = self.folder.directory(ENDPOINT, name)
         base = directory / config / "opt-ml"
+        environment = dict(main.get("Environment", {}))
         try:
-            layout.unpack(local_path(main["ModelDataUrl"]), base / "model")
+            if main.get("Mode") == multi_model.MODE:
+                environment |= multi_model.ENVIRONMENT
+                (base / multi_model.MODELS).mkdir(parents=True)
+            else:
+                layout.unpack(local_path(main["ModelDataUrl"]), base / "model")
         except UserError as error:
             self.folder.update(ENDPOINT, name, failure=str(error))
             return
         server = engine(self.engine_name).serve(
-            main["Image"], base, main.get("Environment", {}), directory / "log.txt"
+            main["Image"], base, environment, directory / "log.txt"
         )
         seconds = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_START_SECONDS)
         server |= {"config": config, "deadline": time.time() + seconds}

@@ -26,6 +26,8 @@ class Engine(Protocol):
     """Starts `train` and `serve`."""
 
     name: str
+    most_hosts: int
+    """Of how many machines it can play the part in one training."""
 
     def ready(self, image: str) -> None:
         """Refuse what cannot be run before anything is recorded. Raises UserError."""
@@ -43,6 +45,9 @@ class Engine(Protocol):
         self, image: str, base: Path, environment: Mapping[str, str], log: Path
     ) -> dict[str, Any]:
         """Start a server for the model in `base`; the record says how to find it again."""
+
+    def bring_model(self, record: Mapping[str, Any], base: Path, place: str) -> str:
+        """Let a running server see the directory `place` under its base; its path there."""
 
     def server_runs(self, record: Mapping[str, Any]) -> bool:
         """Whether that server is still there."""

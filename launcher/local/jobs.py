@@ -13,6 +13,8 @@ from container.errors import UserError
 from launcher import records
 
 ACCOUNT = "000000000000"
+STOP = "stop-requested"
+"""A file in a job's directory: a signal could reach its supervisor before it listens."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class ProcessEngine:
     """Runs the image's programs without the image."""
 
     name = "process"
+    most_hosts = 1  # hosts find each other by name, which processes of one machine do not have
 
     def ready(self, image: str) -> None:
         """There is nothing to wait for: the programs are beside this file."""
@@ -68,6 +69,10 @@ class ProcessEngine:
             directory=base,
         )
         return {**identity.as_record(), "url": f"http://{ADDRESS}:{port}"}
+
+    def bring_model(self, record: Mapping[str, Any], base: Path, place: str) -> str:
+        """The server sees every directory of this machine."""
+        return str(base / place)
 
     def server_runs(self, record: Mapping[str, Any]) -> bool:
         """Whether the process is still there."""

@@ -20,6 +20,7 @@ _HEADERS = {
     "ContentType": "Content-Type",
     "Accept": "Accept",
     "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
+    "TargetModel": "X-Amzn-SageMaker-Target-Model",
 }
 
 
@@ -65,7 +66,7 @@ class LocalRuntime:
 
     def _post(self, request: Mapping[str, Any], body: bytes) -> tuple[bytes, str]:
         """The container's answer and its media type. Raises ClientError."""
-        url = self.endpoints.server_url(request["EndpointName"]) + "/invocations"
+        url = self.endpoints.invocations_url(request["EndpointName"], request.get("TargetModel"))
         headers = {name: request[member] for member, name in _HEADERS.items() if member in request}
         message = urllib.request.Request(url, body, headers, method="POST")  # noqa: S310
         try:

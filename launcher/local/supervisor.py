@@ -18,7 +18,7 @@ from launcher import records
 from launcher.local import layout
 from launcher.local.engines import Run, engine
 from launcher.local.job_log import final_metrics
-from launcher.local.jobs import local_path, now
+from launcher.local.jobs import STOP, local_path, now
 
 STOP_GRACE_SECONDS = 120.0
 """As long as SageMaker gives a training that is stopped."""
@@ -33,7 +33,12 @@ class Supervision:
     directory: Path
     record: Mapping[str, Any]
     progress: dict[str, Any] = field(default_factory=dict)
-    stop_requested: bool = False
+    terminated: bool = False
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the job is to end early."""
+        return self.terminated or (self.directory / STOP).exists()
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -139,7 +144,7 @@ class Supervision:
 
     def ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGTERM."""
-        self.stop_requested = True
+        self.terminated = True
 
 
 def main(argv: list[str]) -> int:

@@ -1,7 +1,6 @@
 """Training jobs on this machine."""
 
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
@@ -13,7 +12,7 @@ from launcher.api import Call, check
 from launcher.local import processes
 from launcher.local.engines import engine
 from launcher.local.job_log import final_metrics
-from launcher.local.jobs import TRAINING_JOB, JobsFolder, client_error, moment
+from launcher.local.jobs import STOP, TRAINING_JOB, JobsFolder, client_error, moment
 from launcher.local.process import search_path
 
 START_PATIENCE = timedelta(seconds=10)
@@ -29,6 +28,12 @@ class TrainingJobs:
     def create_training_job(self, **request: Any) -> dict[str, Any]:
         """Start a job: a supervisor of its own, which outlives this process."""
         check(Call("sagemaker", "CreateTrainingJob", request), local=True)
+        if request["ResourceConfig"]["InstanceCount"] > engine(self.engine_name).most_hosts:
+            message = (
+                f"--on {self.engine_name} trains on one machine: leave out --instances, or take "
+                "--on sagemaker."
+            )
+            raise client_error("ValidationException", message, "CreateTrainingJob")
         engine(self.engine_name).ready(request["AlgorithmSpecification"]["TrainingImage"])
         directory = self.folder.create(TRAINING_JOB, request, engine=self.engine_name)
         supervise("launcher.local.supervisor", directory)
@@ -63,8 +68,7 @@ class TrainingJobs:
         if _progress(directory, record)["TrainingJobStatus"] in _OVER:
             message = f"The training job {name!r} is over and cannot be stopped."
             raise client_error("ValidationException", message, "StopTrainingJob")
-        if supervisor := supervisor_of(directory):
-            supervisor.signal(signal.SIGTERM)
+        (directory / STOP).touch()
         return {}
 
     def list_training_jobs(self, **request: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from launcher.local import search
 from launcher.local.client import LocalSageMaker
 from launcher.local.engines import engine
 from launcher.local.job_log import read_log
-from launcher.local.jobs import JobsFolder
+from launcher.local.jobs import STOP, JobsFolder
 
 POLL_SECONDS = 0.05
 _OVER = ("Completed", "Failed", "Stopped")
@@ -52,7 +52,12 @@ class Tuner:
     running: list[Running] = field(default_factory=list)
     best: str | None = None
     best_value: float | None = None
-    stop_requested: bool = False
+    terminated: bool = False
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the search is to end early."""
+        return self.terminated or (self.directory / STOP).exists()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -81,20 +86,16 @@ class Tuner:
         longest = limits.get("MaxRuntimeInSeconds", float("inf"))
         deadline = time.monotonic() + longest
         self.say("InProgress")
-        warm = engine(self.client.engine_name).warm(
-            self._share_of_processors(), self.directory / "fork-server.txt"
-        )
-        with warm:
-            while left or self.running:
-                if self.stop_requested or time.monotonic() > deadline:
-                    left = 0
-                    self._stop_all()
-                while left and len(self.running) < limits["MaxParallelTrainingJobs"]:
-                    self._start(study.ask(space))
-                    left -= 1
-                for entry in list(self.running):
-                    self._look_after(study, entry)
-                time.sleep(POLL_SECONDS)
+        while left or self.running:
+            if self.stop_requested or time.monotonic() > deadline:
+                left = 0
+                self._stop_all()
+            while left and len(self.running) < limits["MaxParallelTrainingJobs"]:
+                self._start(study.ask(space))
+                left -= 1
+            for entry in list(self.running):
+                self._look_after(study, entry)
+            time.sleep(POLL_SECONDS)
         if self.stop_requested:
             self.say("Stopped")
         elif self.best is None:
@@ -117,14 +118,14 @@ class Tuner:
             **request,
             TrainingJobName=name,
             HyperParameters={**fixed, **values, **objective},
-            Environment={**self._share_of_processors(), **definition.get("Environment", {})},
+            Environment={**self.share_of_processors(), **definition.get("Environment", {})},
             Tags=self.request.get("Tags", []),
         )
         self.tuned[name] = values
         self.running.append(Running(name, trial))
         self.say("InProgress")
 
-    def _share_of_processors(self) -> dict[str, str]:
+    def share_of_processors(self) -> dict[str, str]:
         """Trials side by side would be slower than one after the other if each took all."""
         parallel = self.config["ResourceLimits"]["MaxParallelTrainingJobs"]
         return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parallel))}
@@ -201,7 +202,7 @@ class Tuner:
 
     def ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGTERM."""
-        self.stop_requested = True
+        self.terminated = True
 
 
 def _text(value: object) -> str:
@@ -216,7 +217,9 @@ def main(argv: list[str]) -> int:
     client = LocalSageMaker(JobsFolder(directory.parent.parent), record["engine"])
     tuner = Tuner(directory, client, record["request"])
     signal.signal(signal.SIGTERM, tuner.ask_to_stop)
-    tuner.run()
+    log = directory / "fork-server.txt"
+    with engine(record["engine"]).warm(tuner.share_of_processors(), log):
+        tuner.run()
     return 0
 
 

@@ -1,14 +1,13 @@
 """Tuning jobs on this machine."""
 
-import signal
 from collections import Counter
 from typing import Any
 
 from launcher import records
 from launcher.api import Call, check
 from launcher.local.engines import engine
-from launcher.local.jobs import TRAINING_JOB, TUNING_JOB, JobsFolder, client_error, moment
-from launcher.local.training import TrainingJobs, is_supervised, supervise, supervisor_of
+from launcher.local.jobs import STOP, TRAINING_JOB, TUNING_JOB, JobsFolder, client_error, moment
+from launcher.local.training import TrainingJobs, is_supervised, supervise
 
 _OVER = ("Completed", "Failed", "Stopped")
 _COUNTERS = {
@@ -74,8 +73,7 @@ class TuningJobs(TrainingJobs):
         if self._tuning_progress(name, record)["status"] in _OVER:
             message = f"The tuning job {name!r} is over and cannot be stopped."
             raise client_error("ValidationException", message, "StopHyperParameterTuningJob")
-        if supervisor := supervisor_of(self.folder.directory(TUNING_JOB, name)):
-            supervisor.signal(signal.SIGTERM)
+        (self.folder.directory(TUNING_JOB, name) / STOP).touch()
         return {}
 
     def list_hyper_parameter_tuning_jobs(self, **request: Any) -> dict[str, Any]:

@@ -242,9 +242,14 @@ def test_warm_pools_and_their_limit(cloud: Workspace) -> None:
     assert "KeepAlivePeriodInSeconds must be at most 21600" in refused.stderr
 
 
-def test_several_machines_are_refused_with_a_way_out(cloud: Workspace) -> None:
-    refused = cloud.run("train", "--data", cloud.data, "--instances", "2")
-    assert "training runs on one machine; take a larger --instance-type" in refused.stderr
+def test_several_machines_are_asked_for_and_refused_where_there_is_one(cloud: Workspace) -> None:
+    several = ("train", "--data", cloud.data, "--instances", "2")
+    answer = cloud.run(*several, "--image", IMAGE, "--dry-run").json
+    assert answer["requests"][0]["request"]["ResourceConfig"]["InstanceCount"] == 2
+    assert answer["paid_by_the_hour"][0]["instances"] == 2
+    refused = cloud.run(*several, "--on", "process")
+    assert "--on process trains on one machine: leave out --instances" in refused.stderr
+    assert "at least 1, got 0" in cloud.run(*several[:-1], "0").stderr
 
 
 def test_the_debugger_of_aws_as_the_earlier_project_had_it(cloud: Workspace) -> None:
