@@ -194,7 +194,8 @@ class FeatureExtractor:
             return center_crop(pixels, self.preprocessing.image_size)[:, ::-1]
         # Any run that asks for this view of this image gets the same one.
         seed = hashlib.sha256(digest + view.encode()).digest()
-        return self.augmentation(pixels, np.random.default_rng(list(seed)))
+        generator = np.random.default_rng(list(seed))
+        return self.augmentation(pixels, generator, self.preprocessing.image_size)
 
     def _gather(
         self,

@@ -312,7 +312,8 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         clock = self.observer.clock
-        views, targets = views.to(self.processor.device), labels.to(self.processor.device)
+        device = self.processor.device
+        views, targets = views.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         clock.mark("to_device")
         inputs = images.inputs(views)
         alpha = self.hyperparameters.mixup

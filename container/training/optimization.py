@@ -31,10 +31,10 @@ def build_optimizer(network: nn.Module, options: Hyperparameters) -> torch.optim
     Each group of parameters has a `scale`: its share of the learning rate.
     """
     groups = list(_groups(network, options))
-    # `lr` is set before each step.
+    # `lr` is set before each step. Fused: one pass over memory instead of one for each operation.
     if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=0.0, eps=options.eps)
+        return torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True, fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, eps=options.eps, fused=True)
 
 
 def _groups(network: nn.Module, options: Hyperparameters) -> Iterator[dict[str, object]]:

@@ -1,5 +1,11 @@
-"""Batches of pixels: new views in every epoch, made while the network works on the batch before."""
+"""Batches of pixels, with new views of the images in every epoch.
 
+On a CPU the views of a batch are made on all cores just before its step: cores that made the next
+batch's views meanwhile would keep the network's threads waiting for each other. For a GPU one
+thread gathers the next batch while the GPU works, and the GPU itself makes the views.
+"""
+
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -11,13 +17,19 @@ from torch import Tensor
 from container import processors
 from container.images import Pixels, Preprocessing, center_crop
 from container.model import normalise
-from container.training.augmentation import Augmentation
+from container.training.augmentation import Augmentation, progressive_side
 from container.training.decoded import DecodedImages
+from container.training.device_views import as_canvas, as_tensor, resample
 from container.training.source import Batch, Share
+
+BATCHES_AHEAD = 2
 
 
 class PixelSource:
-    """uint8 images (N, size, size, 3), augmented in threads."""
+    """uint8 views (N, side, side, 3) of decoded images.
+
+    With `growing_over` a number of epochs, the views of early epochs are smaller.
+    """
 
     def __init__(
         self,
@@ -25,11 +37,15 @@ class PixelSource:
         augmentation: Augmentation,
         preprocessing: Preprocessing,
         share: Share,
+        device: torch.device,
+        growing_over: int | None = None,
     ) -> None:
         self._images = images
         self._augmentation = augmentation
         self._preprocessing = preprocessing
         self._share = share
+        self._device = device
+        self._growing_over = growing_over
 
     def __len__(self) -> int:
         return self._share.images(len(self._images))
@@ -41,18 +57,48 @@ class PixelSource:
         batches = self._share.batches(
             len(self._images), batch_size=batch_size, seed=seed, epoch=epoch, first_step=first_step
         )
+        side = self._side(epoch)
+        if self._device.type == "cuda":
+            yield from self._made_by_the_gpu(batches, (seed, epoch), side)
+            return
 
         def view(index: int) -> Pixels:
             generator = np.random.default_rng((seed, epoch, index))
-            return self._augmentation(self._images.images[index], generator)
+            return self._augmentation(self._images.images[index], generator, side)
 
         with ThreadPoolExecutor(processors.available()) as pool:
-            following = [pool.submit(view, index) for index in batches[0]] if batches else []
-            for number, batch in enumerate(batches):
-                current, following = following, []
-                if number + 1 < len(batches):
-                    following = [pool.submit(view, index) for index in batches[number + 1]]
-                yield _stack(current, self._images.labels[batch])
+            for batch in batches:
+                views = torch.from_numpy(np.stack(list(pool.map(view, batch))))
+                yield views, torch.from_numpy(self._images.labels[batch])
+
+    def _made_by_the_gpu(
+        self, batches: Sequence[NDArray[np.int64]], seed: tuple[int, int], side: int
+    ) -> Iterator[Batch]:
+        def gather(batch: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+            images = [self._images.images[index] for index in batch]
+            boxes = [
+                self._augmentation.box(
+                    image.shape[0], image.shape[1], np.random.default_rng((*seed, index))
+                )
+                for index, image in zip(batch, images, strict=True)
+            ]
+            labels = torch.from_numpy(self._images.labels[batch]).pin_memory()
+            return as_canvas(images), as_tensor(images, boxes), labels
+
+        def send(gathered: Future[tuple[Tensor, Tensor, Tensor]]) -> Batch:
+            canvas, boxes, labels = (
+                tensor.to(self._device, non_blocking=True) for tensor in gathered.result()
+            )
+            return resample(canvas, boxes, side), labels
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting: deque[Future[tuple[Tensor, Tensor, Tensor]]] = deque()
+            for batch in batches:
+                waiting.append(pool.submit(gather, batch))
+                if len(waiting) > BATCHES_AHEAD:
+                    yield send(waiting.popleft())
+            while waiting:
+                yield send(waiting.popleft())
 
     def evaluation_batches(self, batch_size: int) -> Iterator[Batch]:
         """See Source."""
@@ -68,7 +114,8 @@ class PixelSource:
         """See Source."""
         return normalise(views, self._preprocessing)
 
-
-def _stack(views: Sequence[Future[Pixels]], labels: NDArray[np.int64]) -> Batch:
-    stacked = np.stack([view.result() for view in views])
-    return torch.from_numpy(stacked), torch.from_numpy(labels)
+    def _side(self, epoch: int) -> int:
+        size = self._preprocessing.image_size
+        if self._growing_over is None:
+            return size
+        return progressive_side(size, epoch, self._growing_over)

@@ -74,8 +74,10 @@ def _pixels(
         }
     share = Share(world.rank, world.size)
     augmentation = _augmentation(options)
+    device = next(network.parameters()).device
+    growing_over = options.epochs if options.progressive else None
     sources = {
-        name: PixelSource(split, augmentation, preprocessing, share)
+        name: PixelSource(split, augmentation, preprocessing, share, device, growing_over)
         for name, split in splits.items()
     }
     return Prepared(splits, sources, network, world)

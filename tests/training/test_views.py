@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opt_ml import OptMl, write_images
+
+from container.training.augmentation import Augmentation, progressive_side
+from container.training.device_views import as_canvas, as_tensor, resample
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shapes=st.lists(st.tuples(st.integers(40, 130), st.integers(40, 130)), min_size=1, max_size=4),
+    crop_scale=st.floats(0.05, 1),
+    side=st.integers(16, 64),
+    seed=st.integers(0, 1000),
+)
+def test_a_batch_of_views_made_at_once_is_what_pillow_makes_one_by_one(
+    shapes: list[tuple[int, int]], crop_scale: float, side: int, seed: int
+) -> None:
+    augmentation = Augmentation(32, crop_scale, flip=True)
+    noise = np.random.default_rng(seed)
+    images = [noise.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    generators = [np.random.default_rng((seed, index)) for index in range(len(images))]
+    expected = [augmentation(*pair, side) for pair in zip(images, generators, strict=True)]
+    boxes = [
+        augmentation.box(height, width, np.random.default_rng((seed, index)))
+        for index, (height, width) in enumerate(shapes)
+    ]
+    views = resample(as_canvas(images), as_tensor(images, boxes), side)
+    assert views.dtype == torch.uint8
+    difference = np.abs(views.numpy().astype(int) - np.stack(expected).astype(int))
+    # Pillow rounds between its two passes, and its weights are integers.
+    assert difference.max() <= 2
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 100])
+def test_images_grow_to_their_full_side(epochs: int) -> None:
+    sides = [progressive_side(224, epoch, epochs) for epoch in range(epochs)]
+    assert sides == sorted(sides)
+    assert sides[-1] == 224
+    assert epochs == 1 or sides[0] == 128
+    assert progressive_side(32, 0, 10) == 32
+
+
+def test_progressive_training_ends_on_whole_images(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=12)
+    options = {"image-size": "64", "progressive": "true", "epochs": "2"}
+    result = opt_ml.train(options)
+    assert result.returncode == 0, result.stderr
+    assert opt_ml.facts()["preprocessing"]["image_size"] == 64
