@@ -1,33 +1,56 @@
-"""`make bench`: run every comparison and print one table. `--quick` proves that they still run."""
+"""`make bench`: run comparisons and print one table. `--quick` proves that they still run."""
 
 import argparse
+import re
 import tempfile
 from datetime import date
 from pathlib import Path
 
-from benchmarks import frozen_backbone, serving
+from benchmarks import all_layers, frozen_backbone, gpu_step, serving
+from benchmarks.quietness import Quietness
 from benchmarks.table import as_markdown, describe_machine
 
 BENCHMARKS = {
-    "Training the head on a frozen backbone": frozen_backbone.run,
-    "Serving ResNet-18 on a CPU": serving.run,
+    "frozen": ("Training the head on a frozen backbone", frozen_backbone.resnet18),
+    "frozen50": ("The same with ResNet-50", frozen_backbone.resnet50),
+    "processes": ("Whole processes, imports included", frozen_backbone.whole_processes),
+    "again": ("A second run on the same images", frozen_backbone.second_run),
+    "all": ("Training more than the head on a CPU", all_layers.run),
+    "gpu": ("Training all layers on a GPU", gpu_step.run),
+    "serving": ("Serving ResNet-18 on a CPU", serving.run),
 }
 RESULTS = Path(__file__).resolve().parent / "results.md"
 
 
 def main() -> None:
-    """Run what was asked for; a full run also replaces the results that the README shows."""
+    """Run what was asked for; a full run also replaces its part of what the README shows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="few images and seconds; no results")
     options = parser.parse_args()
-    tables = [f"Measured on {date.today()}: {describe_machine()}"]
-    for title, run in BENCHMARKS.items():
+    unknown = set(options.names) - set(BENCHMARKS)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; known are {', '.join(BENCHMARKS)}")
+    for name in options.names or BENCHMARKS:
+        title, run = BENCHMARKS[name]
+        quietness = Quietness()
         with tempfile.TemporaryDirectory(prefix="kennel-bench-") as scratch:
-            tables.append(as_markdown(title, run(Path(scratch), quick=options.quick)))
-        print(f"\n{tables[-1]}", flush=True)
+            table = as_markdown(title, run(Path(scratch), quick=options.quick))
+        print(f"\n{table}\n\n{quietness}", flush=True)
+        if not options.quick:
+            _keep(title, table)
     if not options.quick:
-        RESULTS.write_text("\n\n".join(tables) + "\n")
         print(f"\nWritten to {RESULTS}; make docs copies it into the README.")
+
+
+def _keep(title: str, table: str) -> None:
+    """Replace one table of the results; the others keep what they measured."""
+    text = RESULTS.read_text() if RESULTS.exists() else ""
+    tables = {found[1]: found[0] for found in re.finditer(r"\*\*(.+)\*\*\n\n(?:\|.*\n?)+", text)}
+    tables[title] = table
+    ordered = [tables[each].strip() for each, _ in BENCHMARKS.values() if each in tables]
+    head = f"Measured on {date.today()}: {describe_machine()}"
+    RESULTS.write_text("\n\n".join([head, *ordered]) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from container.images import Pixels
 WIDTH, HEIGHT = 500, 375
 
 
-def write_photographs(directory: Path, *, classes: int, images: int) -> Path:
+def write_photographs(directory: Path, *, classes: int, images: int, seed: int = 0) -> Path:
     """Write `images` JPEGs, spread evenly over folders of classes; returns the directory."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for index in range(images):
         label = index % classes
         folder = directory / f"{label:03d}"

@@ -43,7 +43,7 @@ def main() -> None:
         [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), NORMALISE]
     )
     train = datasets.ImageFolder(str(options.data / "train"), views)
-    test = datasets.ImageFolder(str(options.data / "test"), middle)
+    test = datasets.ImageFolder(str(options.data / "held_out"), middle)
     network = models.get_model(options.architecture)
     network.load_state_dict(torch.load(options.weights, weights_only=True))
     network.fc = nn.Linear(network.fc.in_features, len(train.classes))

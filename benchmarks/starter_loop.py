@@ -16,9 +16,9 @@ from torchvision import datasets, models, transforms
 NORMALISE = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
-def main(data: Path, weights: Path, architecture: str, epochs: int) -> None:
+def main(data: Path, weights: Path, architecture: str, epochs: int, rate: float, seed: int) -> None:
     """Train the head for some epochs, and test it on the held-out images."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     train = datasets.ImageFolder(
         str(data / "train"),
         transforms.Compose(
@@ -31,7 +31,7 @@ def main(data: Path, weights: Path, architecture: str, epochs: int) -> None:
         ),
     )
     test = datasets.ImageFolder(
-        str(data / "test"),
+        str(data / "held_out"),
         transforms.Compose([transforms.Resize((224, 224)), transforms.ToTensor(), NORMALISE]),
     )
     network = models.get_model(architecture)
@@ -39,7 +39,7 @@ def main(data: Path, weights: Path, architecture: str, epochs: int) -> None:
     for parameter in network.parameters():
         parameter.requires_grad = False
     network.fc = nn.Linear(network.fc.in_features, len(train.classes))
-    optimizer = torch.optim.Adam(network.fc.parameters(), lr=0.003)
+    optimizer = torch.optim.Adam(network.fc.parameters(), lr=rate)
     criterion = nn.CrossEntropyLoss()
 
     started = time.perf_counter()
@@ -52,14 +52,17 @@ def main(data: Path, weights: Path, architecture: str, epochs: int) -> None:
             optimizer.step()
     seconds = time.perf_counter() - started
 
+    started = time.perf_counter()
     network.eval()
     with torch.no_grad():
         right = sum(
             int((network(images).argmax(1) == labels).sum())
             for images, labels in DataLoader(test, batch_size=64)
         )
-    print(json.dumps({"seconds": seconds, "accuracy": right / len(test)}))
+    testing = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "testing": testing, "accuracy": right / len(test)}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    _, data, weights, architecture, epochs, rate, seed = sys.argv
+    main(Path(data), Path(weights), architecture, int(epochs), float(rate), int(seed))

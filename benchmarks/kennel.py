@@ -1,0 +1,82 @@
+"""One training by `./train`: its seconds, and what its model then answers on held-out images."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from container import artifact, openvino_resnet, processors
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its loop, its whole process, and its accuracy on held-out images."""
+
+    loop: float
+    process: float
+    accuracy: float
+
+
+def train(scratch: Path, data: Path, weights: Path, *flags: str, keep: bool = False) -> Run:
+    """Train on `data/train`; without `keep` no cached features are found.
+
+    The loop's seconds are all between "resnet18 on CPU ...", with the weights loaded and no image
+    read, and the last epoch: decoding, features and validation are in them.
+    """
+    job, cache = scratch / "job", scratch / "cache"
+    shutil.rmtree(job, ignore_errors=True)
+    if not keep:
+        shutil.rmtree(cache, ignore_errors=True)
+    channels = job / "input/data"
+    (channels / "pretrained").mkdir(parents=True)
+    shutil.copy(weights, channels / "pretrained")
+    for split in ("train", "validation"):
+        (channels / split).symlink_to(data / split)
+    environment = os.environ | {"SAGEMAKER_BASE_DIR": str(job), "KENNEL_CACHE_DIR": str(cache)}
+    started = time.perf_counter()
+    training = subprocess.Popen(
+        [sys.executable, ROOT / "train", f"--arch={weights.stem}", *flags],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    begin = end = 0.0
+    assert training.stdout
+    for line in training.stdout:
+        if line.startswith(f"{weights.stem} on "):
+            begin = time.perf_counter()
+        if line.startswith("epoch "):
+            end = time.perf_counter()
+    if training.wait():
+        raise RuntimeError("./train failed")
+    process = time.perf_counter() - started
+    return Run(end - begin, process, accuracy(job / "model", data / "held_out"))
+
+
+def accuracy(model: Path, images: Path) -> float:
+    """The share of right answers of an artifact, computed as serving computes them."""
+    facts, tensors = artifact.load(model)
+    compiled = openvino_resnet.compile_model(
+        openvino_resnet.build_model(
+            facts.architecture, facts.preprocessing, dict(tensors), batch=1, head=True
+        ),
+        precision="auto",
+        threads=processors.available(),
+        streams=1,
+    )
+    request = compiled.create_infer_request()
+    right = []
+    for file in images.rglob("*.jpg"):
+        request.get_input_tensor().data[0] = facts.preprocessing(file.read_bytes())
+        request.infer()
+        best = int(np.argmax(request.get_output_tensor().data[0]))
+        right.append(facts.classes[best] == file.parent.name)
+    return float(np.mean(right))
