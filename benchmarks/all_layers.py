@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import kennel
-from benchmarks.kennel import ROOT
+from benchmarks.kennel import ROOT, Run
 from benchmarks.photographs import write_photographs
 from benchmarks.table import Row, middle
 from benchmarks.weights import write_weights
@@ -25,45 +28,47 @@ def run(scratch: Path, *, quick: bool) -> list[Row]:
     ):
         write_photographs(data / split, classes=CLASSES, images=count, seed=number)
     weights = write_weights(scratch / "resnet18.pth", "resnet18", data / "train")
-    each = f"--epochs={epochs}"
+    flags = (*FLAGS, f"--epochs={epochs}")
     # Each is all of its loop, with whatever it does once at the start.
-    loops = {
-        "torchvision's reference loop": lambda: _reference(data, weights, epochs),
-        "the same with timm's best flags": lambda: _reference(data, weights, epochs, "--fast"),
-        "Kennel, trainable=all": lambda: _kennel(scratch, data, weights, each, "--trainable=all"),
-        "Kennel, trainable=all, progressive": lambda: _kennel(
-            scratch, data, weights, each, "--trainable=all", "--progressive=true"
+    loops: dict[str, Callable[[], Run]] = {
+        "torchvision's reference loop": partial(_reference, data, weights, epochs),
+        "the same with timm's best flags": partial(_reference, data, weights, epochs, "--fast"),
+        "Kennel, trainable=all": partial(
+            kennel.train, scratch, data, weights, *flags, "--trainable=all"
         ),
-        "Kennel, trainable=layer4": lambda: _kennel(
-            scratch, data, weights, each, "--trainable=layer4"
+        "Kennel, trainable=all, progressive": partial(
+            kennel.train, scratch, data, weights, *flags, "--trainable=all", "--progressive=true"
+        ),
+        "Kennel, trainable=layer4": partial(
+            kennel.train, scratch, data, weights, *flags, "--trainable=layer4"
         ),
     }
-    times: dict[str, list[float]] = {name: [] for name in loops}
-    accuracies: dict[str, float] = {}
+    runs: dict[str, list[Run]] = {name: [] for name in loops}
     for _ in range(rounds):
         for name, loop in loops.items():
-            seconds, accuracies[name] = loop()
-            times[name].append(seconds)
-    baseline, *_ = times.values()
+            runs[name].append(loop())
+    baseline, *_ = runs.values()
     return [
         Row(
             f"resnet18, {images} images, {epochs} epochs: {name}",
-            f"{middle(seconds):.1f} s, {images * epochs / middle(seconds):.0f} images/s, "
-            f"accuracy {accuracies[name]:.0%}",
-            middle([a / b for a, b in zip(baseline, seconds, strict=True)]),
+            _figure(each, images * epochs),
+            middle([a.loop / b.loop for a, b in zip(baseline, each, strict=True)]),
         )
-        for name, seconds in times.items()
+        for name, each in runs.items()
     ]
 
 
-def _reference(data: Path, weights: Path, epochs: int, *flags: str) -> tuple[float, float]:
+def _figure(runs: list[Run], images: int) -> str:
+    seconds = middle([run.loop for run in runs])
+    accuracy = runs[-1].accuracy
+    return f"{seconds:.1f} s, {images / seconds:.0f} images/s, accuracy {accuracy:.0%}"
+
+
+def _reference(data: Path, weights: Path, epochs: int, *flags: str) -> Run:
     command = [sys.executable, "-m", "benchmarks.reference_loop", str(data), str(weights)]
     command += [weights.stem, str(epochs), str(RATE), *flags]
+    started = time.perf_counter()
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    process = time.perf_counter() - started
     answer = json.loads(result.stdout)
-    return answer["seconds"], answer["accuracy"]
-
-
-def _kennel(scratch: Path, data: Path, weights: Path, *flags: str) -> tuple[float, float]:
-    run = kennel.train(scratch, data, weights, *FLAGS, *flags)
-    return run.loop, run.accuracy
+    return Run(answer["seconds"], process, answer["accuracy"])

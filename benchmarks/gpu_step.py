@@ -17,7 +17,7 @@ from container.training.augmentation import Augmentation
 from container.training.dataset import Split
 from container.training.decoded import decode_split
 from container.training.pixels import PixelSource
-from container.training.source import Batch
+from container.training.source import Batch, Share
 from container.training.stopping import StopSignal
 
 BATCH_SIZE = 256
@@ -36,7 +36,7 @@ def run(scratch: Path, *, quick: bool) -> list[Row]:
     decoded = decode_split(split, preprocessing.resize_size, "Decoding", StopSignal())
     device = torch.device("cuda")
     augmentation = Augmentation(preprocessing.image_size, crop_scale=0.35, flip=True)
-    source = PixelSource(decoded, augmentation, preprocessing, device)
+    source = PixelSource(decoded, augmentation, preprocessing, Share(), device)
     network = model.build_resnet("resnet50", CLASSES)
     network.to(device, memory_format=torch.channels_last)
     criterion = torch.nn.CrossEntropyLoss()
