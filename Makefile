@@ -18,8 +18,10 @@ venv: .venv/installed ## set up .venv with every locked package
 demo: venv ## train on real handwritten digits, serve the model, ask it; no Docker, no account
 	python -m examples.demo demo
 
+# Two at a time: many tests wait for processes that they start, and each may hold a gigabyte. A file's
+# tests stay together, for the servers and models that they share.
 test: venv ## run the tests that need no Docker
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 check: venv ## lint, types and formatting; changes nothing
 	ruff check
