@@ -75,6 +75,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             with contextlib.suppress(OSError):  # the client has gone, or gunicorn closed it
                 conn.sock.setsockopt(socket.IPPROTO_TCP, CORK, 0)
 
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
+        """Whether the connection can take another request: not after a damaged body."""
+        try:
+            return bool(super()._keepalive_after(conn, keepalive))
+        except Exception:  # the parser meets again what the client has been told of
+            return False
+
     def handle_exit(self, _signal: int, _frame: Any) -> None:
         """SIGTERM: stop in the main loop's next turn, not in the middle of one."""
         self.method_queue.defer(self._stop)
