@@ -1,11 +1,15 @@
 """Two hosts on loopback, each the real `./train` with a tree of its own, train one network."""
 
+import re
+import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -117,3 +121,67 @@ def test_two_hosts_learn_the_weights_that_one_would(
     # The first host alone writes and prints.
     assert not [path for path in (second.base / "model").rglob("*") if path.is_file()]
     assert not [path for path in (second.base / "output").rglob("*") if path.is_file()]
+
+
+LONG = PIXELS | {"epochs": "40", "checkpoint-seconds": "0.01"}
+
+
+def started_epochs(cluster: Cluster) -> None:
+    """Wait until the first host has finished an epoch."""
+    output = cluster.processes[0].stdout
+    assert output
+    assert any(line.startswith("epoch 1/") for line in output)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a host: `train`, torchrun and what it started, all at once."""
+    family = [psutil.Process(process.pid)]
+    family += family[0].children(recursive=True)
+    for member in family:
+        member.kill()
+
+
+def test_a_dead_host_fails_the_others_and_a_restart_goes_on(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, all_images)
+    first, second = cluster.hosts
+    write_pretrained(first, second)
+    cluster.start(LONG)
+    started_epochs(cluster)
+    end(cluster.processes[1])
+    (code, _, _), _ = cluster.wait()
+    assert code == 1
+    assert first.failure().startswith("127.0.0.1 lost the connection to another process")
+    assert len(first.failure()) <= 1024
+    assert len(first.failure().splitlines()) == 1
+
+    cluster.start(LONG)
+    output = cluster.processes[0].stdout
+    assert output
+    lines = []
+    for line in output:
+        lines.append(line)
+        if re.match(r"epoch \d+/", line):
+            break
+    assert any(line.startswith("Resumed from checkpoint-") for line in lines)
+    # SIGTERM reaches every process, and the model is saved.
+    for process in cluster.processes:
+        process.send_signal(signal.SIGTERM)
+    for code, rest, errors in cluster.wait():
+        assert code == 0, rest + errors
+        lines.append(rest)
+    assert "Stopped as asked." in "".join(lines)
+    assert (first.base / "model/model.safetensors").exists()
+    assert not (first.base / "output/failure").exists()
+
+
+def test_one_hosts_bad_data_is_the_reason_that_all_give(tmp_path: Path) -> None:
+    def images(channel: Path, number: int) -> None:
+        all_images(channel, number)
+        if number:
+            shutil.rmtree(channel / "dog")
+
+    cluster = Cluster(tmp_path, images)
+    assert [code for code, _, _ in cluster.train(PIXELS | {"weights": "none"})] == [1, 1]
+    for host in cluster.hosts:
+        assert "at least two; found cat" in host.failure()
+    assert cluster.hosts[0].failure().startswith("127.0.0.2: ")
