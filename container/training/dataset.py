@@ -1,13 +1,12 @@
 """Which images there are, of which class, and in which split. Decodes nothing.
 
 Channels may be `train`, `validation` (or `valid`) and `test`; or one channel that holds those
-folders; or one folder of classes, which is split here. Any of them may be an archive.
+folders; or one folder of classes, which is split here. Any of them may be archives.
 """
 
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ import numpy as np
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters
 from container.images import SUFFIXES
-from container.training.archives import is_archive, unpack
+from container.training.folders import Folder, by_place, read_channel
+from container.training.image_files import ImageFile, Rejected
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -28,7 +28,7 @@ _SPLIT_NAMES = {
 class Split:
     """The images of one split: `paths[i]` belongs to the class with number `labels[i]`."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[ImageFile, ...]
     labels: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -44,12 +44,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All images of a job. Classes are in the order of their names."""
+    """All images of a job. Classes are in the order of their names, or of their numbers."""
 
     classes: tuple[str, ...]
     train: Split
     validation: Split
     test: Split
+    rejected: tuple[Rejected, ...] = ()
+    """Images that have no class."""
 
     def splits(self) -> dict[str, Split]:
         """Every split by its name."""
@@ -65,56 +67,91 @@ class Dataset:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Found:
+    """The folders of a job's channels, before it is said which classes there are."""
+
+    roots: Mapping[str, Folder]
+    """The folder of classes of each split that was given; `train` is always there."""
+    channels: Mapping[str, str]
+    """The channel that each of them is from."""
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def classes(self) -> set[str]:
+        """The names of the training images' folders."""
+        return set(self.roots["train"].folders)
+
+
 def find(channels: Mapping[str, Path], hyperparameters: Hyperparameters, scratch: Path) -> Dataset:
-    """Find the images of every split; archives are unpacked under `scratch`.
+    """Find the images of every split; archives that are not read in place go to `scratch`.
 
     Raises:
         UserError: no images, fewer than two classes, or classes that differ between splits.
     """
-    roots = _split_roots(channels, scratch)
-    folders = {split: _class_folders(root) for split, root in roots.items()}
-    classes = tuple(sorted(folders["train"]))
-    if len(classes) < 2:
-        raise UserError(
-            f"{roots['train']} must hold one folder of images per class, at least two; "
-            f"found {', '.join(classes) or 'none'}."
-        )
-    for split, found in folders.items():
-        unknown = sorted(set(found) - set(classes))
-        if unknown:
-            raise UserError(
-                f"The {split} images have classes that the training images lack: "
-                f"{', '.join(unknown[:5])}. Each needs a folder in {roots['train']}."
-            )
-    splits = {split: _list_images(found, classes) for split, found in folders.items()}
-    empty = sorted(set(range(len(classes))) - set(splits["train"].labels))
-    if empty:
-        raise UserError(
-            f"There are no training images in {folders['train'][classes[empty[0]]]}, so its class "
-            f"cannot be learned; names must end in {', '.join(SUFFIXES)}."
-        )
-    return _complete(classes, splits, hyperparameters)
+    found = look(channels, scratch)
+    return assemble(found, found.classes, hyperparameters)
 
 
-def _split_roots(channels: Mapping[str, Path], scratch: Path) -> dict[str, Path]:
-    """The folder of classes of each split that was given; `train` is always there."""
-    roots: dict[str, Path] = {}
+def look(channels: Mapping[str, Path], scratch: Path) -> Found:
+    """Find the folder of classes of every split. Raises UserError."""
+    roots: dict[str, Folder] = {}
+    origins: dict[str, str] = {}
+    rejected: list[Rejected] = []
     for split, names in _SPLIT_NAMES.items():
         for name in names:
             if name in channels:
                 if split in roots:
                     raise UserError(f"The {split} images are given in two channels; keep one.")
-                roots[split] = _data_root(channels[name], scratch / name)
+                roots[split] = read_channel(channels[name], scratch / name, rejected)
+                origins[split] = name
     if "train" not in roots:
         raise UserError(
             f"There is no channel named train or training; found {', '.join(channels) or 'none'}."
         )
-    return roots | _nested_splits(roots["train"])
+    nested = _nested_splits(roots["train"])
+    return Found(roots | nested, origins | dict.fromkeys(nested, origins["train"]), tuple(rejected))
 
 
-def _nested_splits(root: Path) -> dict[str, Path]:
-    """The split folders in one directory, or the directory itself as `train`."""
-    by_name = {path.name.lower(): path for path in _folders(root)}
+def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparameters) -> Dataset:
+    """Give every image its class's number, and split off what was not given.
+
+    Args:
+        found: the folders of this machine.
+        names: the classes of all machines.
+        hyperparameters: say how much is split off.
+
+    Raises:
+        UserError: fewer than two classes, or classes that differ between splits.
+    """
+    numbered = all(name.isascii() and name.isdigit() for name in names)
+    classes = tuple(sorted(names, key=int) if numbered else sorted(names))
+    root = found.roots["train"].title
+    if len(classes) < 2:
+        raise UserError(
+            f"{root} must hold one folder of images per class, at least two; "
+            f"found {', '.join(classes) or 'none'}."
+        )
+    for split, folder in found.roots.items():
+        unknown = sorted(set(folder.folders) - set(classes))
+        if unknown:
+            raise UserError(
+                f"The {split} images have classes that the training images lack: "
+                f"{', '.join(unknown[:5])}. Each needs a folder in {root}."
+            )
+    splits = {split: _list_images(folder, classes) for split, folder in found.roots.items()}
+    empty = sorted(set(range(len(classes))) - set(splits["train"].labels))
+    if empty and names == found.classes:
+        raise UserError(
+            f"There are no training images in {root}/{classes[empty[0]]}, so its class "
+            f"cannot be learned; names must end in {', '.join(SUFFIXES)}."
+        )
+    return replace(_complete(classes, splits, hyperparameters), rejected=found.rejected)
+
+
+def _nested_splits(root: Folder) -> dict[str, Folder]:
+    """The split folders in one folder, or the folder itself as `train`."""
+    by_name = {name.lower(): folder for name, folder in root.folders.items()}
     if not any(name in by_name for name in _SPLIT_NAMES["train"]):
         return {"train": root}
     return {
@@ -125,49 +162,16 @@ def _nested_splits(root: Path) -> dict[str, Path]:
     }
 
 
-def _data_root(channel: Path, scratch: Path) -> Path:
-    """The channel's own folder, or what its archive holds; lone wrapping folders are opened."""
-    if not channel.is_dir():
-        raise UserError(f"The channel {channel.name} has no directory {channel}.")
-    archives = sorted(path for path in channel.iterdir() if is_archive(path))
-    root = channel
-    if archives:
-        for archive in archives:
-            unpack(archive, scratch)
-        root = scratch
-    folders = _folders(root)
-    while len(folders) == 1 and _folders(folders[0]):
-        root = folders[0]
-        folders = _folders(root)
-    return root
-
-
-def _folders(directory: Path) -> list[Path]:
-    return [
-        path
-        for path in sorted(directory.iterdir())
-        if path.is_dir() and not path.name.startswith((".", "__MACOSX"))
-    ]
-
-
-def _class_folders(root: Path) -> dict[str, Path]:
-    return {path.name: path for path in _folders(root)}
-
-
-def _list_images(folders: Mapping[str, Path], classes: Sequence[str]) -> Split:
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        if name not in folders:
-            continue
-        # os.walk does not follow links to folders, so a loop of links ends.
-        for directory, subdirectories, files in os.walk(folders[name]):
-            subdirectories.sort()
-            for file in sorted(files):
-                if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                    paths.append(Path(directory, file))
-                    labels.append(label)
-    return Split(tuple(paths), tuple(labels))
+def _list_images(root: Folder, classes: Sequence[str]) -> Split:
+    images = by_place(
+        [
+            (image, label)
+            for label, name in enumerate(classes)
+            if name in root.folders
+            for image in root.folders[name].all_images()
+        ]
+    )
+    return Split(tuple(image for image, _ in images), tuple(label for _, label in images))
 
 
 def _complete(

@@ -23,17 +23,10 @@ from container.errors import UserError
 from container.images import ImageError, Pixels, decode
 from container.progress import track
 from container.training.dataset import Split
+from container.training.image_files import ImageFile, Rejected
 from container.training.stopping import StopSignal
 
 MAX_FILE_BYTES = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """An image file that cannot be used, and why."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class DecodedImages:
 
     images: tuple[Pixels, ...]
     labels: NDArray[np.int64]
-    paths: tuple[Path, ...]
+    paths: tuple[ImageFile, ...]
     rejected: tuple[Rejected, ...]
 
     def __len__(self) -> int:
@@ -61,7 +54,7 @@ class SplitImages(Protocol):
         """The number of each image's class."""
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> tuple[ImageFile, ...]:
         """The file of each image."""
 
     @property
@@ -98,13 +91,15 @@ def decode_split(split: Split, short_side: int, name: str, stop: StopSignal) -> 
     return DecodedImages(images, labels, paths, tuple(rejected))
 
 
-def check_rejected(splits: Mapping[str, SplitImages], limit: float, report: Path) -> int:
-    """List the unreadable images in a CSV file, and say how many there are.
+def check_rejected(
+    splits: Mapping[str, SplitImages], unlabelled: Sequence[Rejected], limit: float, report: Path
+) -> int:
+    """List the images that cannot be used in a CSV file, and say how many there are.
 
     Raises:
         UserError: their share is above the limit.
     """
-    rejected = [entry for split in splits.values() for entry in split.rejected]
+    rejected = [*unlabelled, *(entry for split in splits.values() for entry in split.rejected)]
     report.unlink(missing_ok=True)
     if not rejected:
         return 0
@@ -124,7 +119,7 @@ def check_rejected(splits: Mapping[str, SplitImages], limit: float, report: Path
     return len(rejected)
 
 
-def decode_files(paths: Sequence[Path], short_side: int) -> Iterator[Pixels | Rejected]:
+def decode_files(paths: Sequence[ImageFile], short_side: int) -> Iterator[Pixels | Rejected]:
     """Decode in threads (Pillow lets go of the interpreter), few images ahead of the reader."""
     remaining = iter(paths)
     with ThreadPoolExecutor(processors.available()) as pool:
@@ -141,7 +136,7 @@ def decode_files(paths: Sequence[Path], short_side: int) -> Iterator[Pixels | Re
                 future.cancel()
 
 
-def _decode_file(path: Path, short_side: int) -> Pixels | Rejected:
+def _decode_file(path: ImageFile, short_side: int) -> Pixels | Rejected:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return Rejected(path, f"The file is larger than {MAX_FILE_BYTES // 2**20} MiB.")

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -25,8 +24,9 @@ from container.progress import say, track
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone
 from container.training.dataset import Split
-from container.training.decoded import Rejected, decode_files
+from container.training.decoded import decode_files
 from container.training.feature_store import FeatureStore, Key, StoredRows
+from container.training.image_files import ImageFile, Rejected
 from container.training.stopping import StopSignal
 
 PLAIN = "plain"
@@ -44,7 +44,7 @@ class FrozenImages:
     """(N, views), where each view's row is; view 0 is the one that serving sees."""
     labels: NDArray[np.int64]
     images: "DecodedLater"
-    paths: tuple[Path, ...]
+    paths: tuple[ImageFile, ...]
     rejected: tuple[Rejected, ...]
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class FrozenImages:
 class DecodedLater(Sequence[Pixels]):
     """The pixels of images of which only the features are kept, decoded when asked for."""
 
-    def __init__(self, paths: Sequence[Path], short_side: int) -> None:
+    def __init__(self, paths: Sequence[ImageFile], short_side: int) -> None:
         self._paths = paths
         self._short_side = short_side
 
@@ -111,7 +111,7 @@ class FeatureExtractor:
         digests = dict(zip(paths, _digests(paths), strict=True))
         wanted = {path: views for split, views in splits.values() for path in split.paths}
         stored = self.store.read()
-        rejected: dict[Path, Rejected] = {}
+        rejected: dict[ImageFile, Rejected] = {}
         if any((digests[path], view) not in stored for path in paths for view in wanted[path]):
             with self.store.computing():
                 stored = self.store.read()
@@ -130,9 +130,9 @@ class FeatureExtractor:
 
     def _compute(
         self,
-        missing: Mapping[Path, Sequence[str]],
-        digests: dict[Path, bytes],
-        rejected: dict[Path, Rejected],
+        missing: Mapping[ImageFile, Sequence[str]],
+        digests: dict[ImageFile, bytes],
+        rejected: dict[ImageFile, Rejected],
     ) -> None:
         """Add what is missing to the store, in parts that a kill leaves whole."""
         keys: list[Key] = []
@@ -165,9 +165,9 @@ class FeatureExtractor:
 
     def _rows(
         self,
-        missing: Mapping[Path, Sequence[str]],
-        digests: dict[Path, bytes],
-        rejected: dict[Path, Rejected],
+        missing: Mapping[ImageFile, Sequence[str]],
+        digests: dict[ImageFile, bytes],
+        rejected: dict[ImageFile, Rejected],
     ) -> Iterator[tuple[list[Key], Tensor]]:
         keys: list[Key] = []
         images: list[Pixels] = []
@@ -201,9 +201,9 @@ class FeatureExtractor:
         self,
         split: Split,
         views: tuple[str, ...],
-        digests: dict[Path, bytes],
+        digests: dict[ImageFile, bytes],
         stored: StoredRows,
-        rejected: dict[Path, Rejected],
+        rejected: dict[ImageFile, Rejected],
     ) -> FrozenImages:
         kept = [index for index, path in enumerate(split.paths) if path not in rejected]
         paths = tuple(split.paths[index] for index in kept)
@@ -218,12 +218,12 @@ class FeatureExtractor:
         )
 
 
-def _digests(paths: Sequence[Path]) -> list[bytes]:
+def _digests(paths: Sequence[ImageFile]) -> list[bytes]:
     with ThreadPoolExecutor(processors.available()) as pool:
         return list(pool.map(_digest, paths))
 
 
-def _digest(path: Path) -> bytes:
+def _digest(path: ImageFile) -> bytes:
     try:
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError:

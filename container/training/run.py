@@ -68,7 +68,9 @@ def _train(
     world = prepared.world
     data_dir = job.output_data_dir if world.is_main else scratch
     splits, sources = prepared.splits, prepared.sources
-    rejected = check_rejected(splits, options.rejected_limit, data_dir / "rejected_images.csv")
+    rejected = check_rejected(
+        splits, images.rejected, options.rejected_limit, data_dir / "rejected_images.csv"
+    )
     counts = {name: len(split) for name, split in splits.items()}
     say(
         f"{len(images.classes)} classes; images: "

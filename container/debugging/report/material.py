@@ -11,6 +11,7 @@ from container.debugging.records import Array
 from container.debugging.rules.rule import Result
 from container.debugging.tensors import Tensors
 from container.evaluation import confusion_matrix
+from container.training.image_files import ImageFile
 
 
 class Split(Protocol):
@@ -25,7 +26,7 @@ class Split(Protocol):
         """The number of each image's class."""
 
     @property
-    def paths(self) -> Sequence[Path]:
+    def paths(self) -> Sequence[ImageFile]:
         """The file of each image."""
 
 
@@ -40,7 +41,7 @@ class Answers:
     """Probabilities, a row for each image."""
     images: Sequence[Array]
     """Pixels of each image, RGB."""
-    paths: Sequence[Path]
+    paths: Sequence[ImageFile]
 
     @property
     def given(self) -> Array:

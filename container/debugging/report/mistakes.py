@@ -119,12 +119,12 @@ def _worst(answers: Answers, classes: Sequence[str]) -> str:
     items = ""
     for index in wrong[np.argsort(-confidence[wrong], kind="stable")][:_WORST]:
         truth, given = classes[int(answers.truth[index])], classes[int(answers.given[index])]
-        path = answers.paths[int(index)]
+        place = "/".join(str(answers.paths[int(index)]).split("/")[-2:])
         items += (
             f"<li>{_image(answers.images[int(index)], f'{truth}, taken for {given}')}"
             f"<strong>{escape(truth)}</strong> taken for <strong>{escape(given)}</strong>, "
             f"{100 * confidence[index]:.0f} % sure<br>"
-            f'<span class="soft">{escape(path.parent.name)}/{escape(path.name)}</span></li>'
+            f'<span class="soft">{escape(place)}</span></li>'
         )
     note = (
         "The wrong answers of which the network was surest. Look here first for wrong labels "

@@ -1,0 +1,107 @@
+"""A channel's images as a tree of folders, whether they lie on disk or in archives."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from container.errors import UserError
+from container.images import SUFFIXES
+from container.training import archives, tar_shards
+from container.training.image_files import ImageFile, Member, Rejected
+
+_IGNORED = (".", "__MACOSX")
+_LINKED_LEVELS = 2
+"""Links may be followed to the folders of splits and of classes: so deep below the channel."""
+
+
+@dataclass
+class Folder:
+    """A folder: its name for people, the folders in it, and the images right in it."""
+
+    title: str
+    folders: dict[str, "Folder"] = field(default_factory=dict)
+    images: list[ImageFile] = field(default_factory=list)
+
+    def inside(self, *names: str) -> "Folder":
+        """The folder at a path below this one, made where it is missing."""
+        folder = self
+        for name in names:
+            folder = folder.folders.setdefault(name, Folder(f"{folder.title}/{name}"))
+        return folder
+
+    def all_images(self) -> Iterator[ImageFile]:
+        """The images in here and in every folder below, in the order of their names."""
+        yield from sorted(self.images, key=lambda image: image.name)
+        for _, folder in sorted(self.folders.items()):
+            yield from folder.all_images()
+
+
+def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Folder:
+    """The folders of a channel, or what its archives hold; lone wrapping folders are opened.
+
+    Uncompressed tar archives are read where they lie, others are unpacked under `scratch`. What
+    has no class goes to `rejected`.
+
+    Raises:
+        UserError: there is no such channel, or a part of it cannot be read.
+    """
+    if not channel.is_dir():
+        raise UserError(f"The channel {channel.name} has no directory {channel}.")
+    found = sorted(path for path in channel.iterdir() if archives.is_archive(path))
+    folder = Folder(str(channel))
+    for archive in found:
+        if tar_shards.is_uncompressed(archive):
+            _add_members(folder, archive, rejected)
+        else:
+            archives.unpack(archive, scratch)
+    if not found:
+        _add_files(folder, channel, ())
+    elif scratch.is_dir():
+        _add_files(folder, scratch, ())
+    while len(folder.folders) == 1:
+        (only,) = folder.folders.values()
+        if not only.folders:
+            break
+        folder = only
+    return folder
+
+
+def _add_members(folder: Folder, archive: Path, rejected: list[Rejected]) -> None:
+    for names, member in tar_shards.read(archive):
+        if names is None:
+            rejected.append(Rejected(member, "Its sample has no .cls file, so no class."))
+        elif not any(name.startswith(_IGNORED) for name in (*names, member.name)):
+            folder.inside(*names).images.append(member)
+
+
+def _add_files(folder: Folder, directory: Path, above: tuple[Path, ...]) -> None:
+    """Add what a directory holds; a link that leads back up is passed over."""
+    real = directory.resolve()
+    if real in above:
+        return
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+        for entry in entries:
+            if entry.name.startswith(_IGNORED):
+                continue
+            if entry.is_dir():
+                # Links are followed to a class's folder, and none inside it: loops end.
+                if not (entry.is_symlink() and len(above) > _LINKED_LEVELS):
+                    _add_files(folder.inside(entry.name), Path(entry.path), (*above, real))
+            elif entry.name.lower().endswith(SUFFIXES):
+                folder.images.append(Path(entry.path))
+    except OSError as error:
+        raise UserError(
+            f"The folder {directory} cannot be read: {error.strerror}. Make it readable for the "
+            "user that training runs as."
+        ) from None
+
+
+def by_place(images: list[tuple[ImageFile, int]]) -> list[tuple[ImageFile, int]]:
+    """Members in the order in which their archives hold them, so that reading them streams."""
+    return sorted(images, key=lambda each: _place(each[0]))
+
+
+def _place(image: ImageFile) -> tuple[str, int]:
+    return (str(image.archive), image.offset) if isinstance(image, Member) else ("", 0)
