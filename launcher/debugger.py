@@ -3,12 +3,10 @@
 Kennel's own hooks and rules live in the image and need none of this.
 """
 
-import importlib.util
-import json
-from pathlib import Path
 from typing import Any
 
 from container.errors import UserError
+from launcher import aws_images
 
 COLLECTIONS = {
     "losses": {"save_interval": "100"},
@@ -24,7 +22,6 @@ RULES = (
 )
 PROFILER_RULES = ("LowGPUUtilization", "ProfilerReport")
 PROFILER_MILLISECONDS = 500
-ACCOUNTS = "core/image_uri_config/debugger.json"
 
 
 def members(region: str, output: str) -> dict[str, Any]:
@@ -61,15 +58,7 @@ def rule_image(region: str) -> str:
     Raises:
         UserError: SageMaker's SDK, which knows the accounts, is missing, or the region has none.
     """
-    package = importlib.util.find_spec("sagemaker")
-    folders = (package and package.submodule_search_locations) or ()
-    places = [Path(folder, ACCOUNTS) for folder in folders]
-    table = next((place for place in places if place.is_file()), None)
-    if table is None:
-        raise UserError("--aws-debugger needs SageMaker's SDK: pip install sagemaker-core.")
-    registries = json.loads(table.read_text())["versions"]["latest"]["registries"]
+    registries = aws_images.table("debugger", "--aws-debugger")["versions"]["latest"]["registries"]
     if region not in registries:
         raise UserError(f"SageMaker Debugger is not offered in {region}; leave out --aws-debugger.")
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    name = "sagemaker-debugger-rules:latest"
-    return f"{registries[region]}.dkr.ecr.{region}.{domain}/{name}"
+    return aws_images.address(registries[region], region, "sagemaker-debugger-rules:latest")

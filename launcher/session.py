@@ -92,6 +92,9 @@ def _paid(call: Call) -> list[dict[str, Any]]:
         entry["instances"] *= limits["MaxParallelTrainingJobs"]
         jobs = limits.get("MaxNumberOfTrainingJobs")
         return [{**entry, "jobs": jobs, "longest_seconds_are_for": "each job"}]
+    if call.operation == "CreateProcessingJob":
+        resources = request["ProcessingResources"]["ClusterConfig"]
+        return [_machine("processing", resources, request["StoppingCondition"])]
     if call.operation == "CreateTransformJob":
         resources = request["TransformResources"]
         return [_machine("transform", resources, {"MaxRuntimeInSeconds": None})]
