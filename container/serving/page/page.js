@@ -2,6 +2,7 @@
 
 const SENT_AS_THEY_ARE = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/tiff"];
 const SHOWN_AT_FIRST = 5;
+const ALL_IF_SO_FEW = 8;
 const LONGEST_SIDE = 2048;
 
 const element = (id) => document.getElementById(id);
@@ -84,7 +85,7 @@ function sentence(text, status) {
 /* What is shown. */
 
 function percent(share) {
-  return share > 0.9995 ? "100 %" : `${(100 * share).toPrecision(share < 0.1 ? 2 : 3)} %`.replace(/^.*e-.*$/, "0 %");
+  return share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 }
 
 function show(answer, took) {
@@ -102,7 +103,8 @@ function show(answer, took) {
 }
 
 function drawClasses(predictions, pressed) {
-  const count = showsAll ? predictions.length : SHOWN_AT_FIRST;
+  const few = predictions.length <= ALL_IF_SO_FEW;
+  const count = showsAll || few ? predictions.length : SHOWN_AT_FIRST;
   const focused = document.activeElement && document.activeElement.dataset.label;
   const rows = predictions.slice(0, count).map(({ label, probability }) => {
     const button = document.createElement("button");
@@ -135,7 +137,7 @@ function drawClasses(predictions, pressed) {
     if (again) again.focus();
   }
   const all = element("all");
-  all.hidden = predictions.length <= SHOWN_AT_FIRST;
+  all.hidden = few;
   all.setAttribute("aria-expanded", String(showsAll));
   all.textContent = showsAll ? `Show the best ${SHOWN_AT_FIRST} only` : `Show all ${predictions.length} classes`;
   element("why").hidden = false;
