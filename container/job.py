@@ -99,6 +99,11 @@ class Job:
             hosts=tuple(toolkit.hosts),
             current_host=toolkit.current_host,
             network_interface=toolkit.network_interface_name,
+            sharded=frozenset(
+                name
+                for name, channel in channels.items()
+                if channel.get("S3DistributionType") == "ShardedByS3Key" and len(toolkit.hosts) > 1
+            ),
         )
 
     def fail(self, error: Exception) -> None:
@@ -143,3 +148,5 @@ class JobEnvironment:
     hosts: tuple[str, ...]
     current_host: str
     network_interface: str
+    sharded: frozenset[str] = frozenset()
+    """The channels of which each host got other files."""

@@ -52,6 +52,8 @@ class Dataset:
     test: Split
     rejected: tuple[Rejected, ...] = ()
     """Images that have no class."""
+    parted: bool = False
+    """Whether the other processes hold other images."""
 
     def splits(self) -> dict[str, Split]:
         """Every split by its name."""

@@ -11,6 +11,7 @@ from container import model
 from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
 from container.progress import say
+from container.training import host_shards
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone, Cut
 from container.training.dataset import Dataset
@@ -20,7 +21,7 @@ from container.training.feature_store import FeatureStore
 from container.training.frozen import PLAIN, FeatureExtractor, view_names
 from container.training.head import FrozenSource, Head, LastStage
 from container.training.pixels import PixelSource
-from container.training.source import Share, Source
+from container.training.source import Source
 from container.training.stopping import StopSignal
 from container.training.world import World
 
@@ -72,12 +73,12 @@ def _pixels(
             name: decode_split(split, preprocessing.resize_size, f"Decoding {name} images", stop)
             for name, split in images.splits().items()
         }
-    share = Share(world.rank, world.size)
+    shares = host_shards.shares(splits, images, options.batch_size, world)
     augmentation = _augmentation(options)
     device = next(network.parameters()).device
     growing_over = options.epochs if options.progressive else None
     sources = {
-        name: PixelSource(split, augmentation, preprocessing, share, device, growing_over)
+        name: PixelSource(split, augmentation, preprocessing, shares[name], device, growing_over)
         for name, split in splits.items()
     }
     return Prepared(splits, sources, network, world)
@@ -110,15 +111,19 @@ def _features(
         name: (split, views if name == "train" else (PLAIN,))
         for name, split in images.splits().items()
     }
-    splits = compute_together(extractor, wanted, world)
+    if images.parted:
+        with world.together():
+            splits = extractor.extract(wanted)
+    else:
+        splits = compute_together(extractor, wanted, world)
     say(f"{cut.name.capitalize()}: {extractor.computed} computed, the rest in {store.directory}")
-    if options.trainable == "head":
+    if options.trainable == "head" and not images.parted:
         alone = world.leave()
         if not world.is_main:
             return None
         world = alone
-    share = Share(world.rank, world.size)
-    sources = {name: FrozenSource(split, share) for name, split in splits.items()}
+    shares = host_shards.shares(splits, images, options.batch_size, world)
+    sources = {name: FrozenSource(split, shares[name]) for name, split in splits.items()}
     trained = Head(network) if options.trainable == "head" else LastStage(network)
     return Prepared(splits, sources, trained, world)
 

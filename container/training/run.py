@@ -14,7 +14,7 @@ from container.hyperparameters import Hyperparameters, as_strings
 from container.images import Preprocessing
 from container.job import Job, JobEnvironment
 from container.progress import say
-from container.training import dataset, final_test
+from container.training import final_test, host_shards
 from container.training.checkpoint import Checkpoints
 from container.training.decoded import check_rejected
 from container.training.history import History
@@ -55,9 +55,8 @@ def _train(
     processor = Processor.choose(options.precision)
     preprocessing = Preprocessing.for_image_size(options.image_size)
 
-    with world.together():
-        images = dataset.find(environment.channels, options, scratch)
-        digest = images.digest()
+    images = host_shards.find(environment, options, scratch, world)
+    digest = images.digest()
     with world.together():
         network = _network(options, len(images.classes), environment)
     network.to(processor.device, memory_format=torch.channels_last)
@@ -68,10 +67,12 @@ def _train(
     world = prepared.world
     data_dir = job.output_data_dir if world.is_main else scratch
     splits, sources = prepared.splits, prepared.sources
-    rejected = check_rejected(
-        splits, images.rejected, options.rejected_limit, data_dir / "rejected_images.csv"
-    )
-    counts = {name: len(split) for name, split in splits.items()}
+    others = host_shards.all_rejected(splits, images, world)
+    with world.together():
+        rejected = check_rejected(
+            splits, others, options.rejected_limit, data_dir / "rejected_images.csv"
+        )
+    counts = {name: len(source) for name, source in sources.items()}
     say(
         f"{len(images.classes)} classes; images: "
         + ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -102,7 +103,8 @@ def _train(
         seconds=options.checkpoint_seconds,
         world=world,
     )
-    criterion = build_criterion(options, splits["train"].labels, len(images.classes))
+    labels = host_shards.all_labels(splits["train"].labels, images, world)
+    criterion = build_criterion(options, labels, len(images.classes))
     training = Training(
         prepared.trained, options, criterion, processor, observer, stop, len(images.classes), world
     )

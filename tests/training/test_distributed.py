@@ -185,3 +185,25 @@ def test_one_hosts_bad_data_is_the_reason_that_all_give(tmp_path: Path) -> None:
     for host in cluster.hosts:
         assert "at least two; found cat" in host.failure()
     assert cluster.hosts[0].failure().startswith("127.0.0.2: ")
+
+
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_hosts_that_hold_different_images_learn_all_classes(tmp_path: Path, trainable: str) -> None:
+    def images(channel: Path, number: int) -> None:
+        write_images(channel, [("cat", "dog"), ("dog", "emu")][number], count=20 + 4 * number)
+
+    cluster = Cluster(tmp_path, images)
+    for host in cluster.hosts:
+        host.write_config(
+            "inputdataconfig.json", {"train": {"S3DistributionType": "ShardedByS3Key"}}
+        )
+    (cluster.hosts[1].channel("train") / "emu/00.jpg").write_bytes(b"no image")
+    options = {"trainable": trainable, "weights": "none", "class-weights": "balanced"}
+    for code, output, errors in cluster.train(PIXELS | options):
+        assert code == 0, output + errors
+    facts = cluster.hosts[0].facts()
+    assert facts["classes"] == ["cat", "dog", "emu"]
+    assert sum(facts["data"]["images"].values()) == 87
+    assert facts["data"]["rejected"] == 1
+    listed = (cluster.hosts[0].base / "output/data/rejected_images.csv").read_text()
+    assert "127.0.0.2:" in listed

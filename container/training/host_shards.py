@@ -1,0 +1,109 @@
+"""The images of this process where a channel arrives ShardedByS3Key, so each host has others."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from container.errors import UserError
+from container.hyperparameters import Hyperparameters
+from container.job import JobEnvironment
+from container.training import dataset
+from container.training.dataset import Dataset, Split
+from container.training.decoded import SplitImages
+from container.training.image_files import Rejected
+from container.training.source import Share, steps_per_epoch
+from container.training.world import World
+
+
+def find(
+    environment: JobEnvironment, options: Hyperparameters, scratch: Path, world: World
+) -> Dataset:
+    """All images of the job, or where channels are sharded this process's.
+
+    Raises:
+        UserError: see dataset.find.
+    """
+    with world.together():
+        found = dataset.look(environment.channels, scratch)
+    sharded = {split for split, channel in found.channels.items() if channel in environment.sharded}
+    if world.size == 1 or not sharded:
+        with world.together():
+            return dataset.assemble(found, found.classes, options)
+    everywhere = world.gather(json.dumps(sorted(found.classes)).encode())
+    names = {name for content in everywhere for name in json.loads(content)}
+    with world.together():
+        images = dataset.assemble(found, names, options)
+    counts = world.total(*(images.train.labels.count(n) for n in range(len(images.classes))))
+    if not all(counts):
+        raise UserError(
+            f"There are no training images of {images.classes[counts.index(0)]} on any host, so "
+            "its class cannot be learned."
+        )
+    if "validation" not in found.roots and "train" in sharded:
+        sharded |= {"validation", "test"} - set(found.roots)
+    own = {name: _own(split, world, name in sharded) for name, split in images.splits().items()}
+    return replace(
+        images, train=own["train"], validation=own["validation"], test=own["test"], parted=True
+    )
+
+
+def shares(
+    splits: Mapping[str, SplitImages], images: Dataset, batch_size: int, world: World
+) -> dict[str, Share]:
+    """What of each split this process trains on, or evaluates.
+
+    Raises:
+        UserError: a batch is too small to be parted.
+    """
+    found = {}
+    for name, split in splits.items():
+        total = round(world.total(len(split))[0]) if images.parted else None
+        found[name] = Share(world.rank, world.size, total)
+    train, held = found["train"], len(splits["train"])
+    with world.together():
+        least = held // steps_per_epoch(train.images(held), batch_size)
+        if least < (1 if images.parted else world.size):
+            raise UserError(
+                f"Batches of {batch_size} images are too few to give each of {world.size} "
+                f"processes one of its {held} images; raise batch-size, or take fewer instances."
+            )
+    return found
+
+
+def all_labels(labels: NDArray[np.int64], images: Dataset, world: World) -> NDArray[np.int64]:
+    """The labels of all processes' images."""
+    if not images.parted:
+        return labels
+    together: NDArray[np.int64] = world.gather_rows({"labels": torch.from_numpy(labels)})[
+        "labels"
+    ].numpy()
+    return together
+
+
+def all_rejected(
+    splits: Mapping[str, SplitImages], images: Dataset, world: World
+) -> Sequence[Rejected]:
+    """What is rejected beside this process's splits: what has no class, and others' images."""
+    if not images.parted:
+        return images.rejected
+    own = [*images.rejected, *(entry for split in splits.values() for entry in split.rejected)]
+    content = json.dumps([(f"{world.host}:{entry.path}", entry.reason) for entry in own])
+    others = [
+        Rejected(Path(place), reason)
+        for rank, part in enumerate(world.gather(content.encode()))
+        if rank != world.rank
+        for place, reason in json.loads(part)
+    ]
+    return [*images.rejected, *others]
+
+
+def _own(split: Split, world: World, sharded: bool) -> Split:
+    """Of what this machine alone has, the part of this process; of what all have, too."""
+    if sharded:
+        return split.subset(range(world.local_rank, len(split), world.local_size))
+    return split.subset(range(world.rank, len(split), world.size))
