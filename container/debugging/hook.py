@@ -16,6 +16,9 @@ from container.errors import UserError
 from container.job import Job
 from container.progress import say
 
+END_FILE = "training_job_end.ts"
+"""What tells readers of the tensors that no more will come."""
+
 
 class Hook:
     """A hook that saves nothing: what a job without debugging has."""
@@ -31,8 +34,14 @@ class Hook:
         """The time that the hook has taken so far."""
         return 0.0
 
-    def register(self, network: nn.Module, criterion: nn.Module) -> None:
-        """Watch a network and its loss. Comes after the head is new and the backbone frozen."""
+    def register(
+        self, network: nn.Module, criterion: nn.Module, *, trained: int = 0, evaluated: int = 0
+    ) -> None:
+        """Watch a network and its loss. Comes after the head is new and the backbone frozen.
+
+        After a resume, steps are numbered on from those trained and evaluated before, and what
+        was saved of later ones is dropped: they are done again.
+        """
 
     def training(self) -> None:
         """The steps from here on are training steps."""
@@ -96,8 +105,18 @@ def _wants_all_workers(configuration: dict[str, Any]) -> bool:
 
 
 def _clear(directory: Path) -> None:
-    """Remove what an earlier run left: smdebug writes nothing, silently, where it finds a claim."""
-    for name in ("claim.smd", "training_job_end.ts"):
+    """Remove a killed run's marks: smdebug writes nothing, silently, where it finds a claim."""
+    for name in ("claim.smd", END_FILE):
         (directory / name).unlink(missing_ok=True)
-    for name in ("collections", "events", "index"):
-        shutil.rmtree(directory / name, ignore_errors=True)
+
+
+def drop_steps(directory: Path, first: int) -> None:
+    """Remove what an earlier run saved of a global step and all that follow it."""
+    for path in [*directory.glob("events/*"), *directory.glob("index/*/*.json")]:
+        number = path.name.partition("_")[0]
+        if number.isdigit() and int(number) < first:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -88,10 +88,15 @@ class Observer:
         self._classes, self._splits = classes, splits
         self._digest, self._device = digest, device
 
-    def register(self, network: nn.Module, criterion: nn.Module) -> None:
-        """Watch a network and its loss. Comes after the head is new and the backbone frozen."""
+    def register(
+        self, network: nn.Module, criterion: nn.Module, *, trained: int = 0, evaluated: int = 0
+    ) -> None:
+        """Watch a network and its loss, after so many steps of training and of evaluation.
+
+        Comes after the head is new and the backbone frozen.
+        """
         self.hook = create_hook(self.job, self.options.debug)
-        self.hook.register(network, criterion)
+        self.hook.register(network, criterion, trained=trained, evaluated=evaluated)
         self.clock.hook_seconds = self.hook.seconds
         rules = select(
             self.options.rules,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_DTYPES: dict[int, np.dtype[Any]] = {
+DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("<f4"),
     2: np.dtype("<f8"),
     3: np.dtype("<i4"),
@@ -93,9 +93,9 @@ def _tensor(content: bytes, start: int, end: int) -> Array | None:
                 shape.append(sizes[0] if sizes else 0)
         elif field == 4:
             data = content[begin:stop]
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         return None
-    value: Array = np.frombuffer(data, _DTYPES[dtype]).reshape(shape)
+    value: Array = np.frombuffer(data, DTYPES[dtype]).reshape(shape)
     return value
 
 

@@ -126,8 +126,15 @@ class Training:
             self._average.resume(average)
         history.resume(position.history)
         self._choose_rate(train, position)
+        options = self.hyperparameters
         # From here on: what came before were no steps of this training.
-        self.observer.register(self.network, self.criterion)
+        self.observer.register(
+            self.network,
+            self.criterion,
+            trained=position.epoch * steps_per_epoch(len(train), options.batch_size)
+            + position.step,
+            evaluated=position.epoch * steps_per_epoch(len(validation), options.test_batch_size),
+        )
         while not self._is_done(position):
             try:
                 self._train_epoch(train, position, checkpoints)

@@ -150,6 +150,91 @@ def test_copies_of_a_hooked_network_work_and_are_not_watched(job: Job) -> None:
     assert saved.steps(mode=modes.TRAIN) == [0, 1]
 
 
+def test_a_network_is_hooked_only_for_steps_that_save_something_of_it(job: Job) -> None:
+    hook = create_hook(job, "standard")
+    network, criterion = ResNet(), nn.CrossEntropyLoss()
+    hook.register(network, criterion)
+    hook.training()
+    hooked = []
+    for _ in range(51):
+        criterion(network(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 2, 0])).backward()
+        hooked.append(
+            sum(len(module._forward_hooks) for module in network.modules())
+            + sum(len(each._backward_hooks or ()) for each in network.parameters())
+        )
+    # At step 10 the loss and labels alone are due; that no module has them is known from then on.
+    assert [step for step, count in enumerate(hooked) if count] == [*range(11), 50]
+    hook.close()
+    assert hook.failure is None
+
+
+def test_steps_go_on_after_a_resume_and_later_ones_are_dropped(job: Job) -> None:
+    from smdebug.pytorch import modes
+
+    configure(job, CONFIGURATION)
+    train(create_hook(job, "off"), 6)  # TRAIN 0 to 5, EVAL 0
+    train(create_hook(job, "off"), 3, trained=4, evaluated=0)
+    saved = trial(job.output_dir / "tensors")
+    loss = saved.tensor("CrossEntropyLoss_output_0")
+    assert loss.steps(mode=modes.TRAIN) == [0, 1, 2, 3, 4, 5, 6]
+    assert loss.steps(mode=modes.EVAL) == [0]
+    assert saved.tensor("gradient/ResNet_fc.bias").steps(mode=modes.TRAIN) == [0, 2, 4, 6]
+    assert saved.steps() == [*range(8)]
+
+
+@pytest.mark.parametrize("wrapping", ["compiled", "compiled in place", "compiled after"])
+def test_a_compiled_network_is_watched_or_refused_in_a_sentence(
+    job: Job, wrapping: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # "hooks on, compile: 57 graphs, 83 breaks, 77 s first step"
+    from torch._dynamo.testing import CompileCounter
+
+    configure(job, CONFIGURATION)
+    torch.compiler.reset()
+    hook, network, criterion = create_hook(job, "off"), ResNet(), nn.CrossEntropyLoss()
+    counter = CompileCounter()
+    called: nn.Module = network
+    if wrapping == "compiled":
+        called = torch.compile(network, backend=counter)  # type: ignore[assignment]
+    elif wrapping == "compiled in place":
+        network.compile(backend=counter)
+    hook.register(called, criterion)
+    if wrapping == "compiled after":
+        called = torch.compile(network, backend=counter)  # type: ignore[assignment]
+    hook.training()
+    for _ in range(4):
+        criterion(called(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 2, 0])).backward()
+    hook.close()
+    assert counter.frame_count == 1
+    if wrapping == "compiled":
+        saved = trial(job.output_dir / "tensors")
+        assert saved.tensor("gradient/ResNet_fc.bias").steps() == [0, 2]
+        assert saved.tensor("CrossEntropyLoss_output_0").steps() == [0, 1, 2, 3]
+        assert "does not see its activations" in capsys.readouterr().out
+    else:
+        assert "othing is saved" in (hook.failure or "")
+
+
+def test_names_are_the_bare_networks_under_data_parallelism(job: Job) -> None:
+    import torch.distributed as dist
+
+    configure(job, CONFIGURATION)
+    dist.init_process_group("gloo", init_method=f"file://{job.base}/store", rank=0, world_size=1)
+    try:
+        hook, criterion = create_hook(job, "off"), nn.CrossEntropyLoss()
+        network = nn.parallel.DistributedDataParallel(ResNet())
+        hook.register(network, criterion)
+        hook.training()
+        criterion(network(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 2, 0])).backward()
+        hook.close()
+    finally:
+        dist.destroy_process_group()
+    assert hook.failure is None
+    names = trial(job.output_dir / "tensors").tensor_names()
+    assert {"gradient/ResNet_fc.bias", "conv1_output_0"} <= set(names)
+    assert not [name for name in names if "module" in name]
+
+
 def test_what_a_killed_run_left_is_cleared(job: Job) -> None:
     from smdebug.pytorch import modes
 
@@ -187,9 +272,9 @@ def test_a_hook_that_cannot_start_is_reported(job: Job, capsys: pytest.CaptureFi
 
 
 def test_a_nearly_full_disk_ends_the_saving(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from container.debugging import smdebug_hook
+    from container.debugging import forgiving_hook
 
-    monkeypatch.setattr(smdebug_hook, "RESERVED_BYTES", 2**60)
+    monkeypatch.setattr(forgiving_hook, "RESERVED_BYTES", 2**60)
     hook = create_hook(job, "losses")
     train(hook)
     assert hook.failure

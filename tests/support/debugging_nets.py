@@ -43,11 +43,13 @@ class ResNet(nn.Module):
         return scores
 
 
-def train(hook: Hook, steps: int = 4, *, bfloat16: bool = False) -> ResNet:
-    """Steps of training, then one of evaluation."""
+def train(
+    hook: Hook, steps: int = 4, *, bfloat16: bool = False, trained: int = 0, evaluated: int = 0
+) -> ResNet:
+    """Steps of training, after some that were done before, then one of evaluation."""
     torch.manual_seed(0)
     network, criterion = ResNet(), nn.CrossEntropyLoss()
-    hook.register(network, criterion)
+    hook.register(network, criterion, trained=trained, evaluated=evaluated)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     images, labels = torch.randn(8, 3, 8, 8), torch.arange(8) % 3
     hook.training()
