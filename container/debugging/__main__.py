@@ -1,15 +1,20 @@
-"""`python -m container.debugging check PATH`: the rules on an smdebug directory, after the fact."""
+"""`python -m container.debugging check PATH`: the rules on what a training left, after the fact."""
 
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from container.debugging import rules, watch
-from container.debugging.profiler.profile import STEPS_FILE, read
-from container.debugging.profiler.rules import look
-from container.debugging.rules.rule import Result, Rule, evaluate
-from container.debugging.rules.selection import from_text
+from container.debugging import watch
+from container.debugging.catalog import AnyRule, create, find
+from container.debugging.profiler.profile import read
+from container.debugging.profiler.profile_rule import ProfileRule
+from container.debugging.profiler.rules import PROFILE_RULES
+from container.debugging.profiler.step_log import STEPS_FILE
+from container.debugging.results import Result, as_json
+from container.debugging.rules import RULES
+from container.debugging.rules.rule import Rule, evaluate
+from container.debugging.selection import from_text
 from container.debugging.tensors import Tensors
 from container.errors import UserError
 
@@ -21,7 +26,8 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     try:
         if options.command == "watch":
-            watch.run(options.path, options.results, from_text(options.rules), stop=options.stop)
+            chosen = [rule for rule in from_text(options.rules) if isinstance(rule, Rule)]
+            watch.run(options.path, options.results, chosen, stop=options.stop)
             return NONE_FIRED
         return _check(options.path, options.rule, options.param)
     except UserError as error:
@@ -31,27 +37,37 @@ def main(argv: Sequence[str]) -> int:
 
 def _check(path: Path, names: Sequence[str], settings: Sequence[str]) -> int:
     if (path / "system").is_dir() or (path / STEPS_FILE).exists():
-        return _printed(look(read(path)))
-    chosen = _chosen(names, settings)
+        profile = read(path)
+        looking = _chosen(names, settings, PROFILE_RULES)
+        return _printed(
+            evaluate(rule, profile) for rule in looking if isinstance(rule, ProfileRule)
+        )
+    chosen = _chosen(names, settings, RULES)
     if not any(path.glob("index/*/*.json")):
         raise UserError(f"{path} is not a directory of smdebug's: it has no index.")
     tensors = Tensors(path)
     for damaged in tensors.damaged:
         print(f"left out {damaged}", file=sys.stderr)
-    return _printed(evaluate(rule, tensors) for rule in chosen)
+    return _printed(evaluate(rule, tensors) for rule in chosen if isinstance(rule, Rule))
 
 
 def _printed(results: Iterable[Result]) -> int:
     fired = False
     for result in results:
-        fired = fired or result.status == "IssuesFound"
-        print(watch.as_json(result))
+        fired = fired or result.fired
+        print(as_json(result))
     return FIRED if fired else NONE_FIRED
 
 
-def _chosen(names: Sequence[str], settings: Sequence[str]) -> list[Rule]:
+def _chosen(
+    names: Sequence[str], settings: Sequence[str], every: Sequence[type[AnyRule]]
+) -> list[AnyRule]:
     """All rules, or those named; a parameter goes to every chosen rule that has it."""
-    kinds = [rules.find(name) for name in names] or list(rules.RULES)
+    kinds = [find(name) for name in names] or list(every)
+    for kind in kinds:
+        if not issubclass(kind, every[0].__mro__[1]):
+            wanted = "tensors" if issubclass(kind, Rule) else "a profile"
+            raise UserError(f"{kind.__name__} looks at {wanted}, which this directory is not.")
     given: dict[str, str] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -62,7 +78,7 @@ def _chosen(names: Sequence[str], settings: Sequence[str]) -> list[Rule]:
     for name in set(given) - known:
         raise UserError(f"None of the chosen rules has a parameter {name!r}.")
     return [
-        rules.create(
+        create(
             kind.__name__,
             {name: value for name, value in given.items() if name in kind.__dataclass_fields__},
         )
@@ -75,11 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser(
         "check",
-        help="run the rules on an smdebug directory",
+        help="run the rules on an smdebug directory, or on a profile",
         epilog=f"Exit code {NONE_FIRED}: none fired, {FIRED}: one did, {WRONG_USE}: wrong use. "
-        f"Rules: {', '.join(kind.__name__ for kind in rules.RULES)}.",
+        f"Rules on tensors: {', '.join(kind.__name__ for kind in RULES)}. "
+        f"Rules on a profile: {', '.join(kind.__name__ for kind in PROFILE_RULES)}.",
     )
-    check.add_argument("path", type=Path, help="such as job/output/tensors")
+    check.add_argument("path", type=Path, help="such as job/output/tensors or job/output/profiler")
     check.add_argument(
         "--rule", action="append", default=[], help="only this rule; may be given again"
     )

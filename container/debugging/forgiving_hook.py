@@ -83,6 +83,8 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
         """The mode, and the collections that this step saves; None where it saves nothing."""
         self._useful: dict[Any, set[nn.Module]] = {}
         """For each `_due` that has been seen, the modules of which something was saved."""
+        self.blind = False
+        """Whether the loss was called though the network never was, as far as this hook saw."""
         self._written = 0
         """Tensors that were saved, whole or as reductions."""
         self._moment = (MODES.GLOBAL, 0)
@@ -170,6 +172,7 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
     def forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         """A module, or the loss, has been called: save of it what is due."""
         if self._due is None:
+            self.blind = self.blind or not self.prepared_collections
             return
         name = str(module._module_name)
         written = self._written

@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,13 +20,15 @@ import torchvision
 from torch import Tensor, nn
 
 from container.debugging import report
-from container.debugging.clock import Clock
+from container.debugging.clock import Clock, HostTimer
 from container.debugging.companion import Companion
+from container.debugging.cuda_timer import CudaTimer
 from container.debugging.hook import Hook, create_hook
 from container.debugging.logbook import Logbook
+from container.debugging.profiler.live import FIRED_FILE, last_look
 from container.debugging.profiler.operators import OperatorProfiler, parse_steps
-from container.debugging.profiler.profile import read, write_steps
-from container.debugging.profiler.rules import look
+from container.debugging.profiler.profile import read
+from container.debugging.profiler.step_log import StepLog
 from container.debugging.report.material import (
     Answers,
     Material,
@@ -34,8 +36,8 @@ from container.debugging.report.material import (
     read_metrics,
     read_rejected,
 )
-from container.debugging.rules.rule import Result
-from container.debugging.rules.selection import select
+from container.debugging.results import Result, write_results
+from container.debugging.selection import as_text, select, select_profile_rules
 from container.debugging.tensors import Tensors
 from container.debugging.watch import Watch
 from container.errors import UserError
@@ -52,21 +54,31 @@ class Observer:
     def __init__(self, job: Job, options: Hyperparameters, *, first: bool = True) -> None:
         """Raises UserError where `rules` names one that there is not."""
         select(options.rules, (), pretrained=False)
+        self._profile_rules = select_profile_rules(options.rules)
         steps = parse_steps(options.profile_steps)
         self.job = job
         self.options = options
         self.hook = Hook()
-        self.clock = Clock(torch.cuda.synchronize if torch.cuda.is_available() else None)
+        self.clock = Clock(CudaTimer() if torch.cuda.is_available() else HostTimer())
         self.results: list[Result] = []
         self._started = time.time()
         self._profile_dir = job.output_dir / "profiler"
-        if first:  # what an earlier run of the job left would be read as this one's
+        self._since = self._started
+        """Samples before this are an earlier run's; after a resume they are this training's."""
+        if first and not any(job.checkpoint_dir.glob("*.safetensors")):
             shutil.rmtree(self._profile_dir, ignore_errors=True)
+        (self._profile_dir / FIRED_FILE).unlink(missing_ok=True)
         self._sampler = (
-            Companion("container.debugging.profiler.sampler", str(self._profile_dir), _node(job))
+            Companion(
+                "container.debugging.profiler.sampler",
+                str(self._profile_dir),
+                _node(job),
+                as_text(self._profile_rules),
+            )
             if options.profile
             else None
         )
+        self._step_log: StepLog | None = None
         self._logbook = Logbook(
             job.output_dir / "tensorboard" if options.tensorboard else None, as_strings(options)
         )
@@ -98,6 +110,9 @@ class Observer:
         self.hook = create_hook(self.job, self.options.debug)
         self.hook.register(network, criterion, trained=trained, evaluated=evaluated)
         self.clock.hook_seconds = self.hook.seconds
+        if trained:
+            self._since = 0.0
+        self._try_to_log_steps(lambda: self._start_step_log(trained))
         rules = select(
             self.options.rules,
             self.hook.collections,
@@ -131,7 +146,33 @@ class Observer:
         """A training step is done, with this learning rate."""
         self._rates.append(rate)
         self.clock.end_step()
+        self._log_steps()
         self._operators.before_step(self.clock.count)
+
+    def _start_step_log(self, trained: int) -> None:
+        cores = os.cpu_count() or 1
+        self._step_log = StepLog(
+            self._profile_dir,
+            self.clock,
+            trained=trained,
+            started=self._started,
+            # Features are computed once; there are no images to prepare for each step.
+            workers=cores if self.options.trainable == "all" else 0,
+            cores=cores,
+        )
+
+    def _log_steps(self, *, now: bool = False) -> None:
+        if self._step_log:
+            log = self._step_log
+            self._try_to_log_steps(lambda: log.write(self._rates, now=now))
+
+    def _try_to_log_steps(self, call: Callable[[], None]) -> None:
+        """Training goes on without the times of its steps."""
+        try:
+            call()
+        except OSError as error:
+            self._step_log = None
+            say(f"The times of steps are no longer written: {error}.")
 
     def answered(self, logits: Tensor, labels: Tensor) -> None:
         """The network's scores for the next images of the split that is evaluated."""
@@ -153,8 +194,9 @@ class Observer:
         self.hook.close()
         if self._watch:
             self.results = self._watch.close()
-            fired = [each.rule for each in self.results if each.status == "IssuesFound"]
-            say(f"Rules: {', '.join(fired) or 'none'} fired, of {len(self.results)} that looked.")
+            fired = [each.rule for each in self.results if each.fired]
+            looked = sum(each.status != "Error" for each in self.results)
+            say(f"Rules: {', '.join(fired) or 'none'} fired, of {looked} that looked.")
 
     def report(self, outcome: str, failure: str = "") -> None:
         """Write the report of what there is."""
@@ -162,23 +204,18 @@ class Observer:
         if self._sampler:
             self._sampler.close(5, "Sampling the machine")
         try:
-            write_steps(
-                self.clock,
-                self._profile_dir,
-                started=self._started,
-                # Features are computed once; there are no images to prepare for each step.
-                workers=(os.cpu_count() or 1) if self.options.trainable == "all" else 0,
-                cores=os.cpu_count() or 1,
-            )
-            page = report.write(self._material(outcome, failure), self.job.output_data_dir)
+            self._log_steps(now=True)
+            found = last_look(self._profile_dir, self._profile_rules, since=self._since)
+            rules_file = self.job.output_data_dir / "rules.jsonl"
+            write_results(rules_file, [*self.results, *found])
+            page = report.write(self._material(outcome, failure, found), self.job.output_data_dir)
             say(f"Report: {page}")
         except Exception as error:  # the training is done, whatever becomes of its report
             say(f"The report could not be written ({type(error).__name__}: {error}).")
         self._logbook.close(self.job.output_data_dir, outcome)
 
-    def _material(self, outcome: str, failure: str) -> Material:
+    def _material(self, outcome: str, failure: str, found: Sequence[Result]) -> Material:
         data = self.job.output_data_dir
-        profile = read(self._profile_dir)
         return Material(
             outcome=outcome,
             failure=failure,
@@ -200,14 +237,13 @@ class Observer:
             digest=self._digest,
             rejected=read_rejected(data / "rejected_images.csv"),
             metrics=read_metrics(data / "metrics.jsonl"),
-            rates=self._rates,
             search=self._search,
             tensors=Tensors(self.hook.directory) if self.hook.directory else None,
             tensors_missing=self.hook.failure or "",
             results=self.results,
             answers=self._last_answers(),
-            profile=profile,
-            profile_results=look(profile),
+            profile=read(self._profile_dir, self._since),
+            profile_results=found,
         )
 
     def _last_answers(self) -> Answers | None:

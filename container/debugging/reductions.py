@@ -30,19 +30,22 @@ class _Passes:
 
     def find(self, name: str, absolute: bool) -> Tensor:
         """One reduction; what is not among the shared passes has a pass of its own."""
-        if name in ("min", "max") and (name, absolute) != ("min", True):
-            low, high = self.extremes
-            if absolute:
-                return torch.maximum(high, -low)
-            return low if name == "min" else high
-        if name in ("l1", "l2"):
-            return self.l1 if name == "l1" else self.l2
-        if absolute and name in ("mean", "sum"):
-            return self.l1 / self.values.numel() if name == "mean" else self.l1
-        if not absolute and name in ("std", "variance"):
-            return self.variance.sqrt() if name == "std" else self.variance
-        values = self.values.abs() if absolute else self.values
-        found: Tensor = getattr(values, "var" if name == "variance" else name)()
+        shared = {
+            ("min", False): lambda: self.extremes[0],
+            ("max", False): lambda: self.extremes[1],
+            ("max", True): lambda: torch.maximum(self.extremes[1], -self.extremes[0]),
+            ("mean", True): lambda: self.l1 / self.values.numel(),
+            ("sum", True): lambda: self.l1,
+            ("l1", absolute): lambda: self.l1,
+            ("l2", absolute): lambda: self.l2,
+            ("variance", False): lambda: self.variance,
+            ("std", False): lambda: torch.sqrt(self.variance),
+        }
+        if (name, absolute) in shared:
+            return shared[name, absolute]()
+        if absolute:
+            return _Passes(self.values.abs()).find(name, False)
+        found: Tensor = getattr(self.values, name)()
         return found
 
     @cached_property

@@ -72,6 +72,8 @@ class SmdebugHook(Hook):
     def close(self) -> None:
         """Write what is left, and mark the end."""
         self._report_failure()
+        if self._hook.blind:
+            self._fail("Nothing is saved: the network was compiled after it was registered.")
         try:
             self._hook.close()
         except Exception as error:  # the disk may still be full

@@ -60,8 +60,10 @@ class Point:
 class Tensors:
     """The tensors of one directory. Call `refresh` to see what was written since."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, since: float = 0.0) -> None:
+        """A pause after a tensor from before `since` was between two runs, and is not counted."""
         self.directory = directory
+        self._since = since
         self.last_seconds: float | None = None
         """When the newest tensor was saved, since 1970."""
         self.pauses: list[tuple[int, float]] = []
@@ -102,7 +104,7 @@ class Tensors:
             if record.value.nbytes <= _KEPT_BYTES:
                 self._small[record.name, mode, step] = record.value
         seconds = path.stat().st_mtime if not record.seconds else record.seconds
-        if self.last_seconds is not None and seconds > self.last_seconds:
+        if self.last_seconds is not None and self._since <= self.last_seconds < seconds:
             self.pauses.append((int(path.parent.name), seconds - self.last_seconds))
         self.last_seconds = max(seconds, self.last_seconds or seconds)
 

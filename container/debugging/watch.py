@@ -4,21 +4,19 @@ It takes at most a fiftieth of one core, ends when its standard input does, so a
 is killed, and tells training to stop as SageMaker does, by SIGTERM.
 """
 
-import json
-import math
 import os
 import select as waiting
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from container.atomic import write_atomically
 from container.debugging.companion import Companion
-from container.debugging.rules.rule import Result, Rule, evaluate
-from container.debugging.rules.selection import as_text
+from container.debugging.results import Result, announce, read_results, write_results
+from container.debugging.rules.course import StalledTraining
+from container.debugging.rules.rule import Rule, evaluate
+from container.debugging.selection import as_text
 from container.debugging.tensors import Tensors
 from container.progress import say
 
@@ -56,16 +54,19 @@ def run(directory: Path, results: Path, rules: Sequence[Rule], *, stop: bool) ->
     # Ctrl-C on a terminal reaches this process too; training then closes it in its own time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     training = os.getppid()
-    tensors = Tensors(directory)
+    tensors = Tensors(directory, since=time.time())
     found: dict[str, Result] = {}
     pause, over = PAUSE, False
     while not over:
         over = _input_ended(pause)
         started = time.monotonic()
-        if tensors.refresh() or over:
-            _look(rules, tensors, found)
+        new = tensors.refresh() or over
+        # That nothing is new is what one rule waits for.
+        able = [rule for rule in rules if new or isinstance(rule, StalledTraining)]
+        if able:
+            _look(able, tensors, found)
             write_results(results, list(found.values()))
-        fired = [name for name, result in found.items() if result.status == "IssuesFound"]
+        fired = [name for name, result in found.items() if result.fired]
         if fired and stop and not over and os.getppid() == training:
             say(f"Training is asked to stop, because {fired[0]} fired and on-rule is stop.")
             os.kill(training, signal.SIGTERM)
@@ -73,46 +74,13 @@ def run(directory: Path, results: Path, rules: Sequence[Rule], *, stop: bool) ->
         pause = max(PAUSE, PAUSE_SHARE * (time.monotonic() - started))
 
 
-def write_results(path: Path, results: Sequence[Result]) -> None:
-    """One JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, "".join(as_json(result) + "\n" for result in results).encode())
-
-
-def read_results(path: Path) -> list[Result]:
-    """What `write_results` wrote; nothing where it did not."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    return [Result(**json.loads(line)) for line in lines]
-
-
-def as_json(result: Result) -> str:
-    """A result on one line, whatever numbers its evidence holds."""
-    content = asdict(result)
-    content["evidence"] = {name: _plain(value) for name, value in result.evidence.items()}
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: object) -> object:
-    """JSON has no infinity and no NaN."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _look(rules: Sequence[Rule], tensors: Tensors, found: dict[str, Result]) -> None:
     """Evaluate what has not fired yet, and say at once what fires."""
     for rule in rules:
-        if rule.name in found and found[rule.name].status == "IssuesFound":
-            continue
-        result = evaluate(rule, tensors)
-        found[rule.name] = result
-        if result.status == "IssuesFound":
-            evidence = ", ".join(f"{name} {value}" for name, value in result.evidence.items())
-            say(
-                f"Rule {rule.name} fired at step {result.step}: {rule.illness} ({evidence}) "
-                f"What to try: {rule.advice}"
-            )
+        if rule.name not in found or not found[rule.name].fired:
+            found[rule.name] = evaluate(rule, tensors)
+            if found[rule.name].fired:
+                announce(rule, found[rule.name])
 
 
 def _input_ended(seconds: float) -> bool:

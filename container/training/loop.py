@@ -113,10 +113,13 @@ class Training:
         validation: Source,
         checkpoints: Checkpoints,
         history: History,
+        *,
+        tested: bool,
     ) -> None:
         """Train for all epochs, from the newest checkpoint if there is one.
 
-        After each epoch the metrics are printed and added to the history.
+        `tested` says that a test follows; without one the last answers are those of an evaluation
+        of the best epoch's network. After each epoch the metrics are printed and added to the history.
 
         Raises:
             Stopped: the job was asked to stop; a checkpoint is saved.
@@ -159,7 +162,9 @@ class Training:
             # Printed last: an epoch that was announced is never lost.
             epochs = self.hyperparameters.epochs
             say(f"epoch {position.epoch}/{epochs}: {metrics.line(values)}")
-        self._go_back(position, history)
+        if self._go_back(position, history) and not tested:
+            # The report shows the answers of the network that is kept.
+            self.evaluate(validation, f"Best epoch {position.best_epoch}")
 
     def _write(self, checkpoints: Checkpoints, position: Position) -> None:
         average = self._average.state if self._average else {}
@@ -229,14 +234,14 @@ class Training:
         out_of_patience = 0 < options.patience <= position.epoch - position.best_epoch
         return out_of_patience or position.epoch >= options.epochs
 
-    def _go_back(self, position: Position, history: History) -> None:
+    def _go_back(self, position: Position, history: History) -> bool:
         """Give the network the weights of its best epoch, and say so where it is not the last.
 
         The tuner reads the last value that is printed, so the best epoch's are printed again.
         """
         self.network.load_state_dict(self._best)
         if position.best_epoch == position.epoch:
-            return
+            return False
         entry = history.entries[position.best_epoch - 1]
         values = {
             metric: entry[metric.name]
@@ -244,6 +249,7 @@ class Training:
         }
         history.add(values, best_epoch=position.best_epoch)
         say(f"best epoch {position.best_epoch}: {metrics.line(values)}")
+        return True
 
     def _train_epoch(self, images: Source, position: Position, checkpoints: Checkpoints) -> None:
         """Train on every batch of the epoch that is still to come, and advance the position."""

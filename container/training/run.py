@@ -109,8 +109,9 @@ def _train(
         prepared.trained, options, criterion, processor, observer, stop, len(images.classes), world
     )
     try:
-        training.fit(sources["train"], sources["validation"], checkpoints, history)
-        if len(sources["test"]):
+        tested = len(sources["test"]) > 0
+        training.fit(sources["train"], sources["validation"], checkpoints, history, tested=tested)
+        if tested:
             score = training.evaluate(sources["test"], "Test")
             values = final_test.measure(score, images.classes)
             say(metrics.line(values))

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,23 @@ import pytest
 import torch
 from opt_ml import ROOT, OptMl, write_images
 
-from container.debugging.clock import EVERY_ON_GPU, Clock
+from container.debugging.clock import PHASES, Clock
+from container.debugging.profiler.live import LiveRules, last_look
 from container.debugging.profiler.operators import OperatorProfiler, parse_steps
-from container.debugging.profiler.profile import Profile, read, write_steps
-from container.debugging.profiler.rules import PROFILE_RULES, look
-from container.debugging.profiler.utilisation import OverallSystemUsage
+from container.debugging.profiler.profile import read
+from container.debugging.profiler.rules import PROFILE_RULES
+from container.debugging.profiler.step_log import StepLog
+from container.debugging.profiler.steps import MaxInitializationTime
+from container.debugging.profiler.utilisation import (
+    BatchSize,
+    CPUBottleneck,
+    LoadBalancing,
+    LowGPUUtilization,
+    OverallSystemUsage,
+)
 from container.debugging.report.resources import advice
+from container.debugging.rules.rule import evaluate
+from container.debugging.selection import as_text, select_profile_rules
 from container.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
@@ -104,16 +116,55 @@ def test_the_clock_tells_phases_apart() -> None:
     assert clock.count == len(clock.starts) == 1
 
 
-def test_a_gpu_is_waited_for_in_few_steps() -> None:
-    waits: list[int] = []
-    clock = Clock(wait=lambda: waits.append(clock.count))
+class LateTimer:
+    """A GPU's events: work is done when the test says so, and took what it says."""
+
+    every = 10
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.done = 0
+
+    def now(self) -> int:
+        self.given += 1
+        return self.given
+
+    def is_past(self, moment: int) -> bool:
+        return moment <= self.done
+
+    def between(self, first: int, second: int) -> float:
+        assert second <= self.done, "a moment was read before it was past"
+        return float(second - first)
+
+
+def test_a_gpus_moments_are_read_when_they_are_past_and_never_waited_for() -> None:
+    timer = LateTimer()
+    clock = Clock(timer)
     clock.begin()
-    for _ in range(3 * EVERY_ON_GPU):
+    for step in range(25):
         clock.mark("forward")
+        clock.mark("backward")
         clock.end_step()
-    assert set(waits) == {0, EVERY_ON_GPU, 2 * EVERY_ON_GPU, 3 * EVERY_ON_GPU}
-    assert len(clock.starts) == 3
-    assert clock.count == 3 * EVERY_ON_GPU
+        if step == 15:
+            timer.done = timer.given
+    assert list(clock.numbers) == [0, 10]  # and 20, once it is past
+    timer.done = timer.given
+    assert clock.totals() == {
+        **dict.fromkeys(PHASES, 0.0),
+        "forward": pytest.approx(25),
+        "backward": pytest.approx(25),
+    }
+    assert timer.given == 3 * 3
+
+
+def test_evaluations_between_unmeasured_steps_are_counted() -> None:
+    clock = Clock(LateTimer())
+    clock.begin()
+    clock.end_step()
+    clock.begin()
+    time.sleep(0.02)
+    clock.mark("evaluation")
+    assert clock.totals()["evaluation"] >= 0.02
 
 
 def test_operators_of_the_chosen_steps_are_timed(tmp_path: Path) -> None:
@@ -150,123 +201,214 @@ def test_steps_are_a_range() -> None:
             parse_steps(text)
 
 
-def utilisation(cpu: float = 50, gpu: float = 95, memory: float = 80, wait: float = 0) -> Profile:
-    """Ten minutes of a machine with two cores and two GPUs; a little noise on all."""
+MINUTES = 10
+
+
+def record(
+    directory: Path,
+    *,
+    cpu: float = 50,
+    gpu: float = 95,
+    memory: float = 80,
+    wait: float = 0,
+    change: Callable[[str, Any], Any] = lambda name, values: values,
+    seconds: Any = None,
+    first_step_after: float = 60,
+    workers: int = 4,
+) -> Path:
+    """Ten minutes of a machine with two cores and two GPUs, as files in the platform's format."""
     generator = np.random.default_rng(0)
-
-    def around(level: float) -> Any:
-        return np.clip(level + generator.normal(0, 1, 1200), 0, 100)
-
-    values = {}
-    for dimension, level, name in (
-        ("CPUUtilization", cpu, "cpu"),
-        ("I/OWaitPercentage", wait, "cpu"),
-        ("GPUUtilization", gpu, "gpu"),
-        ("GPUMemoryUtilization", memory, "gpu"),
+    started, count = 1.7e9, MINUTES * 120
+    lines: dict[int, list[str]] = {}
+    for kind, dimension, level in (
+        ("cpu", "CPUUtilization", cpu),
+        ("cpu", "I/OWaitPercentage", wait),
+        ("gpu", "GPUUtilization", gpu),
+        ("gpu", "GPUMemoryUtilization", memory),
     ):
         for number in range(2):
-            values[dimension, f"{name}{number}"] = around(level)
-    return Profile(
-        values=values,
-        phases={"forward": np.full(500, 0.1)},
-        totals={"forward": 50.0},
-        first_step_after=60.0,
-        workers=4,
-        cores=4,
-    )
+            around = np.clip(level + generator.normal(0, 1, count), 0, 100)
+            for index, value in enumerate(change(f"{dimension} {kind}{number}", around)):
+                entry = {
+                    "Type": kind,
+                    "Name": f"{kind}{number}",
+                    "Dimension": dimension,
+                    "Value": round(float(value), 2),
+                    "NodeId": "algo-1",
+                    "Timestamp": started + index / 2,
+                }
+                lines.setdefault(index // 120, []).append(json.dumps(entry))
+    for minute, entries in lines.items():
+        path = directory / f"system/incremental/2023111422/{int(started) + 60 * minute}.algo-1.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(entries) + "\n")
+    head = {
+        "format": "kennel-steps/2",
+        "started": started,
+        "phases": ["forward"],
+        "workers": workers,
+        "cores": 4,
+    }
+    rows: list[Any] = [head]
+    if seconds is not None:
+        begun = started + first_step_after
+        rows += [[step, begun, 0.1, float(value)] for step, value in enumerate(seconds)]
+        rows.append({"totals": {"forward": float(np.sum(seconds))}})
+    (directory / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return directory
 
 
-def changed(change: Callable[[Profile], None]) -> Profile:
-    profile = utilisation()
-    change(profile)
-    return profile
+STEADY = np.full(500, 0.1)
+STUTTERING = np.where(np.arange(500) % 40 == 0, 2.0, STEADY)
 
 
-def grow(profile: Profile) -> None:
-    profile.values["GPUMemoryUtilization", "gpu0"] = np.linspace(0, 100, 1200) ** 2 / 100
+def grow(name: str, values: Any) -> Any:
+    steps = 6 * (np.arange(len(values)) >= 1100)
+    return values + steps if name == "GPUMemoryUtilization gpu0" else values
 
 
-def lean(profile: Profile) -> None:
-    profile.values["GPUUtilization", "gpu1"] = np.full(1200, 75.0)
+def lean(name: str, values: Any) -> Any:
+    return values - 20 if name == "GPUUtilization gpu1" else values
 
 
-def stutter(profile: Profile) -> None:
-    seconds = np.full(500, 0.1)
-    seconds[::40] = 2.0
-    profile.phases = {"forward": seconds}
+Fires = tuple[str, dict[str, Any]]
+
+ILLNESSES: list[Fires] = [
+    ("CPUBottleneck", {"cpu": 99, "gpu": 3}),
+    ("IOBottleneck", {"wait": 80, "gpu": 3}),
+    # The findings of an earlier project: "GPU utilised at 14 %", "batch too small", "data loader
+    # ran one worker on four cores".
+    ("LowGPUUtilization", {"gpu": 14}),
+    ("BatchSize", {"gpu": 14, "memory": 10}),
+    ("Dataloader", {"workers": 1}),
+    ("GPUMemoryIncrease", {"change": grow}),
+    ("LoadBalancing", {"change": lean}),
+    ("MaxInitializationTime", {"first_step_after": 1500.0}),
+    ("StepOutlier", {"seconds": STUTTERING}),
+]
 
 
-def one_worker(profile: Profile) -> None:
-    profile.workers = 1  # the finding of an earlier project: one worker on four cores
+@pytest.mark.parametrize(("rule", "illness"), ILLNESSES, ids=[name for name, _ in ILLNESSES])
+def test_a_rule_fires_on_its_illness_and_the_others_do_not(
+    tmp_path: Path, rule: str, illness: dict[str, Any]
+) -> None:
+    directory = record(tmp_path, **{"seconds": STEADY, **illness})
+    done = check(directory)
+    assert done.returncode == 1
+    results = {line["rule"]: line for line in map(json.loads, done.stdout.splitlines())}
+    assert list(results) == [kind.__name__ for kind in PROFILE_RULES]
+    fired = {name for name, result in results.items() if result["status"] == "IssuesFound"}
+    # An idle GPU is a little used one, whatever it waits for.
+    related = {"CPUBottleneck": "LowGPUUtilization", "IOBottleneck": "LowGPUUtilization"}
+    related["BatchSize"] = "LowGPUUtilization"
+    assert fired == {rule} | ({related[rule]} if rule in related else set())
+    assert results[rule]["evidence"]
 
 
-def late(profile: Profile) -> None:
-    profile.first_step_after = 1500.0
+def test_no_rule_fires_on_a_well_used_machine(tmp_path: Path) -> None:
+    done = check(record(tmp_path, seconds=STEADY))
+    assert done.returncode == 0
+    statuses = [json.loads(line)["status"] for line in done.stdout.splitlines()]
+    assert statuses == ["NoIssuesFound"] * len(PROFILE_RULES)
 
 
-@pytest.mark.parametrize(
-    ("rule", "profile"),
-    [
-        ("CPUBottleneck", utilisation(cpu=99, gpu=3)),
-        ("IOBottleneck", utilisation(wait=80, gpu=3)),
-        ("LowGPUUtilization", utilisation(gpu=14)),
-        ("GPUMemoryIncrease", changed(grow)),
-        ("BatchSize", utilisation(gpu=14, memory=10)),
-        ("LoadBalancing", changed(lean)),
-        ("Dataloader", changed(one_worker)),
-        ("MaxInitializationTime", changed(late)),
-        ("StepOutlier", changed(stutter)),
-    ],
-)
-def test_a_rule_fires_on_its_illness(rule: str, profile: Profile) -> None:
-    results = {result.rule: result for result in look(profile)}
-    if rule == "GPUMemoryIncrease":
-        (kind,) = [each for each in PROFILE_RULES if each.__name__ == rule]
-        (results[rule],) = look(profile, [kind(increase=1.0)])  # type: ignore[call-arg]
-    assert results[rule].status == "IssuesFound", results[rule]
+def test_every_profile_rule_that_can_fire_has_an_illness() -> None:
+    never = {"OverallSystemUsage", "OverallFrameworkMetrics"}
+    assert {name for name, _ in ILLNESSES} | never == {kind.__name__ for kind in PROFILE_RULES}
 
 
-def test_no_rule_fires_on_a_well_used_machine() -> None:
-    assert [result.status for result in look(utilisation())] == ["NoIssuesFound"] * 11
+def test_a_start_without_a_first_step_is_seen_while_it_lasts(tmp_path: Path) -> None:
+    directory = record(tmp_path)
+    found = evaluate(MaxInitializationTime(threshold=5), read(directory))
+    assert found.fired
+    assert found.evidence["minutes"] == pytest.approx(MINUTES, abs=0.1)
 
 
-def test_rules_that_need_a_gpu_say_so(sampled: Path) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
-    results = {result.rule: result for result in look(read(sampled))}
-    for rule in ("CPUBottleneck", "LowGPUUtilization", "BatchSize", "LoadBalancing"):
-        assert results[rule].status == "Error"
-        assert "there is no GPU" in results[rule].evidence["reason"]
+def test_a_rule_on_the_profile_fires_while_training_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = LiveRules(tmp_path, as_text(select_profile_rules("default")), since=0)
+    live.look()
+    assert "fired" not in capsys.readouterr().out
+    record(tmp_path, seconds=STEADY, gpu=14)
+    live.look()
+    live.look()
+    said = capsys.readouterr().out
+    assert said.count("Rule LowGPUUtilization fired") == 1
+    assert "What to try: Raise batch-size" in said
+    # The last look neither forgets it nor says it again.
+    results = {
+        each.rule: each for each in last_look(tmp_path, select_profile_rules("all"), since=0)
+    }
+    assert results["LowGPUUtilization"].fired
+    assert "fired" not in capsys.readouterr().out
 
 
-def test_advice_names_a_batch_that_is_too_small() -> None:
-    # The finding of an earlier project: "GPU utilised at 14 %, batch too small".
-    (first, *_) = [line for line in advice(utilisation(gpu=14)) if "gpu0" in line]
-    assert "used 14 % on average: the batch is too small" in first
+def test_a_profile_rule_takes_parameters(tmp_path: Path) -> None:
+    directory = record(tmp_path, seconds=STEADY, gpu=60)
+    rule = ("--rule", "LowGPUUtilization")
+    assert check(directory, *rule).returncode == 1
+    assert check(directory, *rule, "--param", "threshold_p95=50").returncode == 0
+    (chosen,) = select_profile_rules("Overfit,low_gpu_utilization:patience=9")
+    assert vars(chosen)["patience"] == 9
+    refused = check(directory, "--rule", "Overfit")
+    assert refused.returncode == 2
+    assert "Overfit looks at tensors" in refused.stderr
 
 
-def test_check_takes_a_profile_too(sampled: Path) -> None:
-    clock = Clock()
-    clock.begin()
-    clock.mark("forward")
-    clock.end_step()
-    write_steps(clock, sampled, started=clock.created - 2000, workers=1, cores=4)
-    done = subprocess.run(
-        [sys.executable, "-m", "container.debugging", "check", str(sampled)],
+def check(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "container.debugging", "check", str(path), *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    fired = [line["rule"] for line in lines if line["status"] == "IssuesFound"]
-    assert fired == ["Dataloader", "MaxInitializationTime"]
+
+
+def test_samples_recorded_elsewhere_are_smdebugs_too(tmp_path: Path) -> None:
+    from smdebug.profiler.system_metrics_reader import LocalSystemMetricsReader
+
+    reader = LocalSystemMetricsReader(str(record(tmp_path)))
+    reader.refresh_event_file_list()
+    events = reader.get_events(0, 2e9, unit=_seconds())
+    assert len(events) == 8 * MINUTES * 120
+
+
+def test_rules_that_need_a_gpu_say_so(sampled: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    for kind in (CPUBottleneck, LowGPUUtilization, BatchSize, LoadBalancing):
+        result = evaluate(kind(), read(sampled))
+        assert result.status == "Error"
+        assert "there is no GPU" in result.evidence["reason"]
+
+
+def test_advice_names_a_batch_that_is_too_small(tmp_path: Path) -> None:
+    # The finding of an earlier project: "GPU utilised at 14 %, batch too small".
+    said = advice(read(record(tmp_path, gpu=14)))
+    (first, *_) = [line for line in said if "gpu0" in line]
+    assert "used 14 % on average: the batch is too small" in first
+
+
+def test_the_steps_of_a_resumed_training_are_one_timeline(tmp_path: Path) -> None:
+    for trained, steps in ((0, 6), (4, 3)):
+        clock = Clock()
+        log = StepLog(tmp_path, clock, trained=trained, started=time.time(), workers=1, cores=4)
+        clock.begin()
+        for _ in range(steps):
+            clock.mark("forward")
+            clock.end_step()
+        log.write(array("f", [0.5] * steps), now=True)
+    profile = read(tmp_path)
+    assert list(profile.numbers) == [0, 1, 2, 3, 4, 5, 6]
+    assert len(profile.step_seconds) == len(profile.rates) == 7
+    assert profile.totals["forward"] > 0
 
 
 def test_sampling_can_be_switched_off(opt_ml: OptMl) -> None:
     write_images(opt_ml.channel("train"))
     assert opt_ml.train({"profile": "false"}).returncode == 0
     assert not (opt_ml.base / "output/profiler/system").exists()
-    assert (opt_ml.base / "output/profiler/steps.json").exists()
+    assert (opt_ml.base / "output/profiler/steps.jsonl").exists()

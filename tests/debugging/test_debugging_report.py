@@ -18,7 +18,7 @@ from container.debugging import report
 from container.debugging.observer import Observer
 from container.debugging.profiler.profile import Profile
 from container.debugging.report.material import Answers, Material
-from container.debugging.rules.rule import Result
+from container.debugging.results import Result
 from container.hyperparameters import Hyperparameters
 from container.job import Job
 from container.training.decoded import DecodedImages
@@ -48,6 +48,8 @@ def large_material() -> Material:
             name: generator.uniform(0.01, 0.1, steps)
             for name in ("data_wait", "forward", "backward")
         },
+        numbers=range(steps),
+        rates=generator.uniform(0, 0.1, steps).tolist(),
         totals={"data_wait": 90.0, "forward": 120.0, "backward": 200.0, "evaluation": 30.0},
         operators=[
             {
@@ -85,7 +87,6 @@ def large_material() -> Material:
             for epoch in range(1, 31)
         ]
         + [{"test:loss": 0.5, "test:accuracy": 0.8}],
-        rates=generator.uniform(0, 0.1, steps).tolist(),
         results=[
             Result("Overfit", "IssuesFound", 40, {"ratio": 0.4}),
             Result("DeadRelu", "NoIssuesFound", None),

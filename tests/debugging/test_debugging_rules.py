@@ -12,7 +12,8 @@ import torch
 from debugging_nets import DENSE, Images, ResNet, observe
 from torch import Tensor, nn
 
-from container.debugging.rules import RULES, create
+from container.debugging.catalog import create
+from container.debugging.rules import RULES
 from container.debugging.rules.rule import MissingError, Rule
 from container.debugging.tensors import Tensors
 
@@ -204,7 +205,9 @@ def test_a_rule_fires_on_its_illness(
     tmp_path: Path, name: str, parameters: dict[str, str], illness: Callable[[Path], Tensors]
 ) -> None:
     torch.manual_seed(0)
-    finding = create(name, parameters).check(illness(tmp_path))
+    rule = create(name, parameters)
+    assert isinstance(rule, Rule)
+    finding = rule.check(illness(tmp_path))
     assert finding is not None
     assert finding.evidence
 
@@ -232,6 +235,7 @@ def test_no_rule_fires_on_a_healthy_training(tmp_path: Path, seed: int) -> None:
             "tensor_regex": "^ResNet_(conv1|fc)",
         }
         rule = create(kind.__name__, limits if kind.__name__ == "TensorVariance" else {})
+        assert isinstance(rule, Rule)
         finding = rule.check(tensors)
         if finding:
             fired[rule.name] = finding

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from opt_ml import ROOT, OptMl, write_images
 
-from container.debugging.rules import RULES, create
-from container.debugging.rules.selection import as_text, from_text, select
-from container.debugging.watch import read_results
+from container.debugging.catalog import create
+from container.debugging.results import read_results
+from container.debugging.rules import RULES
+from container.debugging.selection import as_text, from_text, select
 from container.errors import UserError
 
 STANDARD = ("losses", "gradients", "weights", "biases", "updates", "labels", "predictions")

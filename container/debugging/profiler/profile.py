@@ -2,18 +2,16 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from container.atomic import write_atomically
-from container.debugging.clock import Clock
+from container.debugging.profiler.step_log import STEPS_FILE
 from container.debugging.records import Array
 
-STEPS_FILE = "steps.json"
 OPERATORS_FILE = "operators.json"
 
 
@@ -25,10 +23,16 @@ class Profile:
     """By dimension and name: when each sample was taken, since 1970."""
     values: dict[tuple[str, str], Array] = field(default_factory=dict)
     """By dimension and name: the samples."""
+    numbers: Sequence[int] = ()
+    """Which steps were measured."""
+    rates: Sequence[float] = ()
+    """The learning rate of each of them."""
     phases: Mapping[str, Array] = field(default_factory=dict)
     """Seconds of each phase of each measured step."""
     totals: Mapping[str, float] = field(default_factory=dict)
     """Seconds of each phase in all."""
+    started: float | None = None
+    """When the job began, since 1970."""
     first_step_after: float | None = None
     """Seconds from the start of the job to its first step."""
     workers: int = 0
@@ -42,54 +46,100 @@ class Profile:
         return {name: values for (of, name), values in self.values.items() if of == dimension}
 
     @property
+    def last_sample(self) -> float | None:
+        """When the newest sample was taken, since 1970."""
+        return max((float(times[-1]) for times in self.times.values() if len(times)), default=None)
+
+    @property
     def step_seconds(self) -> Array:
         """How long each measured step took, all its phases together."""
         rows: Array = np.array(list(self.phases.values()), dtype=np.float64)
         return np.asarray(rows.sum(axis=0)) if len(rows) else np.zeros(0)
 
 
-def write_steps(clock: Clock, directory: Path, *, started: float, workers: int, cores: int) -> None:
-    """Keep what the clock measured."""
-    content = {
-        "format": "kennel-steps/1",
-        "starts": list(clock.starts),
-        "phases": {name: [round(v, 6) for v in values] for name, values in clock.steps.items()},
-        "totals": clock.totals(),
-        "first_step_after": clock.starts[0] - started if clock.starts else None,
-        "workers": workers,
-        "cores": cores,
-    }
-    directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / STEPS_FILE, json.dumps(content).encode())
+class ProfileReader:
+    """Reads a directory of Kennel's, or of SageMaker's own agent, while it grows."""
 
+    def __init__(self, directory: Path, since: float = 0.0) -> None:
+        """Samples from before `since` are of an earlier run of the job, and left out."""
+        self._directory = directory
+        self._since = since
+        self._read: dict[Path, int] = {}
+        self._samples: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+        self._parts: list[dict[str, Any]] = []
+        self._rows: list[list[float]] = []
 
-def read(directory: Path) -> Profile:
-    """A profile of Kennel's, or of SageMaker's own agent."""
-    profile = Profile()
-    gathered: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    for path in sorted(directory.glob("system/**/*.json")):
-        for line in path.read_text(encoding="utf-8").splitlines():
+    def read(self) -> Profile:
+        """Everything until now."""
+        for path in sorted(self._directory.glob("system/**/*.json")):
+            for entry in self._new(path):
+                self._take_sample(entry)
+        for entry in self._new(self._directory / STEPS_FILE):
+            self._take_step(entry)
+        profile = Profile(operators=_operators(self._directory / OPERATORS_FILE))
+        for key, pairs in self._samples.items():
+            ordered: Array = np.array(sorted(pairs))
+            profile.times[key], profile.values[key] = ordered[:, 0], ordered[:, 1]
+        if self._parts:
+            self._add_steps(profile)
+        return profile
+
+    def _take_sample(self, entry: Any) -> None:
+        try:
+            key = (str(entry["Dimension"] or entry["Type"]), str(entry["Name"]))
+            pair = (float(entry["Timestamp"]), float(entry["Value"]))
+        except (ValueError, KeyError, TypeError):
+            return
+        if pair[0] >= self._since:
+            self._samples[key].append(pair)
+
+    def _take_step(self, entry: Any) -> None:
+        if isinstance(entry, list):
+            self._rows.append(entry)
+        elif isinstance(entry, dict) and "format" in entry:
+            self._parts.append(entry)
+        elif isinstance(entry, dict) and self._parts:
+            self._parts[-1] |= entry
+
+    def _add_steps(self, profile: Profile) -> None:
+        part = self._parts[-1]
+        profile.started = self._parts[0]["started"]
+        profile.workers, profile.cores = part["workers"], part["cores"]
+        totals: dict[str, float] = defaultdict(float)
+        for each in self._parts:
+            for name, seconds in each.get("totals", {}).items():
+                totals[name] += seconds
+        profile.totals = totals
+        if self._rows:
+            table: Array = np.array(self._rows, dtype=np.float64)
+            profile.numbers, profile.rates = table[:, 0].astype(int).tolist(), table[:, 2].tolist()
+            profile.phases = dict(zip(part["phases"], table[:, 3:].T, strict=True))
+            profile.first_step_after = float(table[0, 1]) - self._parts[0]["started"]
+
+    def _new(self, path: Path) -> Iterator[Any]:
+        """The lines since the last look, but for one that is still being written."""
+        try:
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                content = file.read()
+        except FileNotFoundError:
+            return
+        content = content[: content.rfind(b"\n") + 1]
+        self._read[path] = self._read.get(path, 0) + len(content)
+        for line in content.splitlines():
             try:
-                entry = json.loads(line)
-                key = (str(entry["Dimension"] or entry["Type"]), str(entry["Name"]))
-                gathered[key].append((float(entry["Timestamp"]), float(entry["Value"])))
-            except (ValueError, KeyError, TypeError):
-                continue  # the last line of a killed writer
-    for key, pairs in gathered.items():
-        ordered: Array = np.array(sorted(pairs))
-        profile.times[key], profile.values[key] = ordered[:, 0], ordered[:, 1]
-    steps = _read_json(directory / STEPS_FILE)
-    if isinstance(steps, dict):
-        profile.phases = {name: np.array(values) for name, values in steps["phases"].items()}
-        profile.totals = steps["totals"]
-        profile.first_step_after = steps["first_step_after"]
-        profile.workers, profile.cores = steps["workers"], steps["cores"]
-    profile.operators = _read_json(directory / OPERATORS_FILE) or ()
-    return profile
+                yield json.loads(line)
+            except ValueError:
+                continue
 
 
-def _read_json(path: Path) -> Any:
+def read(directory: Path, since: float = 0.0) -> Profile:
+    """A whole profile; see ProfileReader."""
+    return ProfileReader(directory, since).read()
+
+
+def _operators(path: Path) -> Sequence[Mapping[str, Any]]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return tuple(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        return None
+        return ()

@@ -1,8 +1,5 @@
 """Kennel's rules on a profile, under AWS's names and with its defaults."""
 
-from collections.abc import Iterable
-
-from container.debugging.profiler.profile import Profile
 from container.debugging.profiler.profile_rule import ProfileRule
 from container.debugging.profiler.steps import (
     Dataloader,
@@ -19,7 +16,6 @@ from container.debugging.profiler.utilisation import (
     LowGPUUtilization,
     OverallSystemUsage,
 )
-from container.debugging.rules.rule import Result, evaluate
 
 PROFILE_RULES: tuple[type[ProfileRule], ...] = (
     CPUBottleneck,
@@ -34,9 +30,3 @@ PROFILE_RULES: tuple[type[ProfileRule], ...] = (
     OverallSystemUsage,
     OverallFrameworkMetrics,
 )
-
-
-def look(profile: Profile, rules: Iterable[ProfileRule] | None = None) -> list[Result]:
-    """What every rule, or those given, finds in a profile."""
-    chosen = [kind() for kind in PROFILE_RULES] if rules is None else rules
-    return [evaluate(rule, profile) for rule in chosen]

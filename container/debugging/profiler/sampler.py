@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ except ImportError as error:  # training does without
     sys.exit(f"The machine is not sampled: {error}.")
 
 INTERVAL = 0.5
+FIRST_LOOK = PAUSE = 60.0
+"""Seconds until the rules look at the profile for the first time, and between two looks."""
+PAUSE_SHARE = 50
+"""How many times longer than a look the pause after it is."""
 
 _Sample = tuple[str, str, str, float]
 """Type, name, dimension and value."""
@@ -94,11 +98,14 @@ def _gpu_samples(name: str, handle: Any) -> Iterator[_Sample]:
     yield "gpu", name, "GPUMemoryUtilization", 100 * memory.used / memory.total
 
 
-def run(directory: Path, node: str) -> None:
-    """Sample until the standard input ends."""
+def run(directory: Path, node: str, rules: str) -> None:
+    """Sample until the standard input ends; now and then have the rules look at the profile."""
     os.nice(10)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    started = time.time()
     machine = Machine()
+    look: Callable[[], None] | None = None
+    due = time.monotonic() + FIRST_LOOK
     while not select.select([sys.stdin], [], [], INTERVAL - time.time() % INTERVAL)[0]:
         now = time.time()
         hour = time.strftime("%Y%m%d%H", time.gmtime(now))
@@ -124,7 +131,16 @@ def run(directory: Path, node: str) -> None:
         except OSError as error:
             print(f"The machine is no longer sampled: {error}.", flush=True)
             return
+        if rules and time.monotonic() >= due:
+            if look is None:
+                # Imported here: most jobs are over before the first look, and NumPy is large.
+                from container.debugging.profiler.live import LiveRules
+
+                look = LiveRules(directory, rules, since=started).look
+            before = time.monotonic()
+            look()
+            due = before + max(PAUSE, PAUSE_SHARE * (time.monotonic() - before))
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2])
+    run(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -42,10 +42,13 @@ class MaxInitializationTime(ProfileRule):
     threshold: float = parameter(20.0, "minutes until the first step")
 
     def check(self, profile: Profile) -> Finding | None:
-        """From the start of the job."""
-        if profile.first_step_after is None:
+        """From the start of the job to its first step, or for as long as there has been none."""
+        seconds = profile.first_step_after
+        if seconds is None and profile.started and profile.last_sample:
+            seconds = profile.last_sample - profile.started
+        if seconds is None:
             raise MissingError("no step was timed")
-        minutes = profile.first_step_after / 60
+        minutes = seconds / 60
         return Finding(0, {"minutes": round(minutes, 2)}) if minutes > self.threshold else None
 
 

@@ -11,7 +11,7 @@ from container.atomic import write_atomically
 from container.debugging.profiler.utilisation import OverallSystemUsage
 from container.debugging.report.material import Answers, Material
 from container.debugging.report.page import render
-from container.debugging.watch import as_json
+from container.debugging.results import as_json
 from container.evaluation import (
     balanced_accuracy,
     calibration,

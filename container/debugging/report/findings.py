@@ -5,11 +5,12 @@ from html import escape
 
 import numpy as np
 
-from container.debugging import rules
+from container.debugging.catalog import find
 from container.debugging.report.material import Material
 from container.debugging.report.plot import Line, line_chart, number
+from container.debugging.results import Result
 from container.debugging.rules.losses import rounds
-from container.debugging.rules.rule import MissingError, Result
+from container.debugging.rules.rule import MissingError, Rule
 from container.debugging.tensors import Tensors
 
 _STATES = {
@@ -33,7 +34,7 @@ def section(material: Material) -> str:
         if material.tensors_missing
         else ""
     )
-    fired = [result for result in material.results if result.status == "IssuesFound"]
+    fired = [result for result in material.results if result.fired]
     cards = "".join(_card(result, material.tensors) for result in fired)
     rows = table(material.results, "All rules that looked")
     return f'{missing}{cards}<div class="card">{rows}</div>'
@@ -50,7 +51,7 @@ def table(results: Sequence[Result], caption: str) -> str:
 
 
 def _card(result: Result, tensors: Tensors | None) -> str:
-    kind = rules.find(result.rule)
+    kind = find(result.rule)
     return (
         f'<article class="card finding"><h3>{escape(result.rule)} '
         f'<span class="pill bad">fired at step {result.step}</span></h3>'
@@ -81,7 +82,8 @@ def _plot(result: Result, tensors: Tensors | None) -> str:
     name = result.evidence.get("tensor")
     if tensors is None:
         return ""
-    if rules.find(result.rule).collections == ("losses",) and not name:
+    kind = find(result.rule)
+    if issubclass(kind, Rule) and kind.collections == ("losses",) and not name:
         return _losses(tensors)
     if not isinstance(name, str):
         return ""

@@ -61,10 +61,11 @@ def _steps(material: Material) -> str:
 
 
 def _rates(material: Material) -> str:
-    steps = [float(step) for step in range(1, len(material.rates) + 1)]
+    profile = material.profile
+    steps = [float(step + 1) for step in profile.numbers]
     return line_chart(
         "Learning rate",
-        [Line("learning rate", steps, list(material.rates), colour=3)],
+        [Line("learning rate", steps, list(profile.rates), colour=3)],
         x_label="step",
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from container.debugging.profiler.profile import Profile
 from container.debugging.records import Array
-from container.debugging.rules.rule import Result
+from container.debugging.results import Result
 from container.debugging.tensors import Tensors
 from container.evaluation import confusion_matrix
 from container.training.image_files import ImageFile
@@ -81,8 +81,6 @@ class Material:
     """Files that cannot be read, and why."""
     metrics: Sequence[Mapping[str, float]] = ()
     """`metrics.jsonl`: a mapping for each epoch, and one for the test."""
-    rates: Sequence[float] = ()
-    """The learning rate of every step."""
     search: Mapping[str, Any] | None = None
     """How the learning rate was found: `chosen`, `rates` and `losses`."""
     tensors: Tensors | None = None

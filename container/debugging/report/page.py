@@ -81,7 +81,7 @@ def _tiles(material: Material) -> str:
     images = sum(sum(counts) for counts in material.counts.values())
     if images:
         tiles.append(("images", number(images), ""))
-    fired = sum(result.status == "IssuesFound" for result in material.results)
+    fired = sum(result.fired for result in material.results)
     if material.results:
         tiles.append(("rules that fired", str(fired), f"of {len(material.results)}"))
     if material.ended > material.started:

@@ -11,7 +11,7 @@ from container.debugging.records import Array
 from container.debugging.report.findings import table
 from container.debugging.report.material import Material
 from container.debugging.report.plot import Line, figure, line_chart, number, shares
-from container.debugging.rules.rule import Result
+from container.debugging.results import Result
 
 WORDS = {
     "data_wait": "waiting for images",
@@ -129,7 +129,7 @@ def _operators(profile: Profile) -> str:
 
 
 def _rules(profile: Profile, results: Sequence[Result]) -> str:
-    fired = {result.rule for result in results if result.status == "IssuesFound"}
+    fired = {result.rule for result in results if result.fired}
     said = advice(profile)
     said += [
         f"{kind.__name__}: {kind.illness} {kind.advice}"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from container.debugging.results import Result
 from container.debugging.tensors import Tensors
 from container.errors import UserError
 
@@ -48,17 +49,6 @@ class Rule(Declared):
     def check(self, tensors: Tensors) -> Finding | None:
         """The first sign of the illness. Raises MissingError."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one rule."""
-
-    rule: str
-    status: str
-    """`NoIssuesFound`, `IssuesFound` or `Error`, as SageMaker's API has them."""
-    step: int | None
-    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 def parameter(default: Any, meaning: str) -> Any:
