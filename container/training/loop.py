@@ -118,8 +118,8 @@ class Training:
     ) -> None:
         """Train for all epochs, from the newest checkpoint if there is one.
 
-        `tested` says that a test follows; without one the last answers are those of an evaluation
-        of the best epoch's network. After each epoch the metrics are printed and added to the history.
+        After each epoch the metrics are printed and added to the history. Where no test follows
+        (`tested`), the last evaluation is of the best epoch's network.
 
         Raises:
             Stopped: the job was asked to stop; a checkpoint is saved.
