@@ -6,7 +6,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from benchmarks import all_layers, frozen_backbone, gpu_step, serving
+from benchmarks import all_layers, frozen_backbone, gpu_step, hooks, serving
 from benchmarks.quietness import Quietness
 from benchmarks.table import as_markdown, describe_machine
 
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "all": ("Training more than the head on a CPU", all_layers.run),
     "gpu": ("Training all layers on a GPU", gpu_step.run),
     "serving": ("Serving ResNet-18 on a CPU", serving.run),
+    "hooks": ("Watching a training", hooks.run),
 }
 RESULTS = Path(__file__).resolve().parent / "results.md"
 

@@ -34,7 +34,8 @@ class Companion:
         if self._process.stdin:
             self._process.stdin.close()
         try:
-            self._process.wait(seconds)
+            if code := self._process.wait(seconds):
+                say(f"{name} failed, with exit code {code}; training does without.")
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

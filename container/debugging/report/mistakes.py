@@ -12,7 +12,9 @@ from container.debugging.records import Array
 from container.debugging.report.material import Answers, Material
 from container.debugging.report.plot import (
     HEIGHT,
+    WIDTH,
     bars,
+    breakable,
     figure,
     heat_map,
     number,
@@ -99,8 +101,8 @@ def _pairs(answers: Answers, matrix: Array, classes: Sequence[str]) -> str:
         total = int((answers.truth == truth).sum())
         rows += (
             f'<div class="pair">{_image(answers.images[mistaken], f"{shown}, taken for {taken}")}'
-            f"{example}<div><strong>{escape(shown)}</strong> taken for "
-            f"<strong>{escape(taken)}</strong><br>"
+            f"{example}<div><strong>{breakable(shown)}</strong> taken for "
+            f"<strong>{breakable(taken)}</strong><br>"
             f'<span class="soft">{count} of {total} images</span></div></div>'
         )
     if not rows:
@@ -122,9 +124,9 @@ def _worst(answers: Answers, classes: Sequence[str]) -> str:
         place = "/".join(str(answers.paths[int(index)]).split("/")[-2:])
         items += (
             f"<li>{_image(answers.images[int(index)], f'{truth}, taken for {given}')}"
-            f"<strong>{escape(truth)}</strong> taken for <strong>{escape(given)}</strong>, "
+            f"<strong>{breakable(truth)}</strong> taken for <strong>{breakable(given)}</strong>, "
             f"{100 * confidence[index]:.0f} % sure<br>"
-            f'<span class="soft">{escape(place)}</span></li>'
+            f'<span class="soft">{breakable(place)}</span></li>'
         )
     note = (
         "The wrong answers of which the network was surest. Look here first for wrong labels "
@@ -155,21 +157,21 @@ def _by_class(matrix: Array, classes: Sequence[str]) -> str:
 def _calibration(answers: Answers) -> str:
     found = calibration(answers.scores, answers.truth)
     error = calibration_error(found)
-    left, size = 54, HEIGHT - 46
-    drawn = f'<path class="diagonal" d="M{left} {12 + size}L{left + 574} 12"/>'
+    left, size, width = 60, HEIGHT - 62, WIDTH - 90
+    drawn = f'<path class="diagonal" d="M{left} {12 + size}L{left + width} 12"/>'
     for tick in (0, 25, 50, 75, 100):
         y = 12 + size * (1 - tick / 100)
-        drawn += f'<path class="grid" d="M{left} {y:.1f}H{left + 574}"/>'
+        drawn += f'<path class="grid" d="M{left} {y:.1f}H{left + width}"/>'
         drawn += f'<text class="tick end" x="{left - 7}" y="{y + 4:.1f}">{tick}</text>'
-        x = left + 574 * tick / 100
-        drawn += f'<text class="tick mid" x="{x:.1f}" y="{HEIGHT - 17}">{tick}</text>'
-    drawn += f'<text class="tick mid" x="340" y="{HEIGHT - 2}">how sure the network was, %</text>'
+        x = left + width * tick / 100
+        drawn += f'<text class="tick mid" x="{x:.1f}" y="{HEIGHT - 30}">{tick}</text>'
+    drawn += f'<text class="tick mid" x="345" y="{HEIGHT - 7}">how sure the network was, %</text>'
     most = max(each.images for each in found)
     for each in found:
         mean, accuracy, count = each.confidence, each.accuracy, each.images
         radius = 4 + 9 * (count / most) ** 0.5
         drawn += (
-            f'<circle class="s1" cx="{left + 574 * mean:.1f}" '
+            f'<circle class="s1" cx="{left + width * mean:.1f}" '
             f'cy="{12 + size * (1 - accuracy):.1f}" '
             f'r="{radius:.1f}" fill-opacity=".8"><title>{count} images: {100 * mean:.0f} % sure, '
             f"{100 * accuracy:.0f} % right</title></circle>"

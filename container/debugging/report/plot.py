@@ -12,8 +12,8 @@ from PIL import Image
 
 from container.debugging.records import Array
 
-WIDTH, HEIGHT = 640, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 12, 34
+WIDTH, HEIGHT = 640, 270
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 30, 12, 50
 _MOST_POINTS = 400
 
 
@@ -84,7 +84,7 @@ def bars(
     """Horizontal bars as a table: label, value, and the value as it is written."""
     top = most or max((value for _, value, _ in rows), default=0) or 1
     cells = "".join(
-        f'<tr><th scope="row">{escape(label)}</th><td class="bar">'
+        f'<tr><th scope="row">{breakable(label)}</th><td class="bar">'
         f'<span class="s{colour}" style="width:{100 * min(1, value / top):.1f}%"></span></td>'
         f'<td class="value">{escape(text)}</td></tr>'
         for label, value, text in rows
@@ -147,6 +147,11 @@ def svg(content: str, alt: str, *, height: int = HEIGHT) -> str:
     )
 
 
+def breakable(name: str) -> str:
+    """A name that may go on in the next line after an underscore or a hyphen, not within a word."""
+    return escape(name).replace("_", "_<wbr>").replace("-", "-<wbr>")
+
+
 def number(value: float) -> str:
     """A number as a reader wants it: four digits, no noise."""
     if not math.isfinite(value):
@@ -205,9 +210,9 @@ def _grid(x_axis: _Axis, y_axis: _Axis, x_label: str) -> list[str]:
         drawn.append(f'<text class="tick end" x="{_LEFT - 7}" y="{y + 4:.1f}">{_tick(tick)}</text>')
     for tick in x_axis.ticks:
         x = _across(x_axis.share(tick))
-        drawn.append(f'<text class="tick mid" x="{x:.1f}" y="{HEIGHT - 17}">{_tick(tick)}</text>')
+        drawn.append(f'<text class="tick mid" x="{x:.1f}" y="{HEIGHT - 30}">{_tick(tick)}</text>')
     middle = (_LEFT + WIDTH - _RIGHT) / 2
-    drawn.append(f'<text class="tick mid" x="{middle}" y="{HEIGHT - 2}">{escape(x_label)}</text>')
+    drawn.append(f'<text class="tick mid" x="{middle}" y="{HEIGHT - 7}">{escape(x_label)}</text>')
     return drawn
 
 
