@@ -67,6 +67,14 @@ def test_overfitting(noise: OptMl) -> None:
     assert "knows its training images better than new ones" in page
 
 
+def test_without_a_test_the_answers_are_those_of_the_best_epoch(noise: OptMl) -> None:
+    best = noise.metrics()[-1]
+    assert best["best_epoch"] < 60
+    answers = json.loads((noise.base / "output/data/report.json").read_text())["answers"]
+    assert answers["split"] == "validation"
+    assert answers["accuracy"] == pytest.approx(best["validation:accuracy"])
+
+
 def test_the_most_expensive_operators_are_the_convolutions(noise: OptMl) -> None:
     operators = json.loads((noise.base / "output/data/report.json").read_text())["operators"]
     first = [row["operator"] for row in operators[:8]]

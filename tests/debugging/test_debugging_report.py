@@ -244,19 +244,6 @@ def test_every_training_ends_with_a_report(opt_ml: OptMl) -> None:
     assert content["answers"]["accuracy"] == opt_ml.metrics()[-1]["test:accuracy"]
 
 
-def test_without_a_test_the_answers_are_those_of_the_best_epoch(opt_ml: OptMl) -> None:
-    write_images(opt_ml.channel("train"), count=12)
-    # A rate at which the validation loss is all over the place.
-    options = {"test-split": "0", "epochs": "6", "lr": "0.5", "optimizer": "sgd", "seed": "1"}
-    done = opt_ml.train(options)
-    assert done.returncode == 0, done.stderr
-    best = opt_ml.metrics()[-1]
-    assert best["best_epoch"] < 6, "this training does not show it"
-    answers = json.loads((opt_ml.base / "output/data/report.json").read_text())["answers"]
-    assert answers["split"] == "validation"
-    assert answers["accuracy"] == pytest.approx(best["validation:accuracy"])
-
-
 def test_a_training_that_fails_has_a_report_too(opt_ml: OptMl) -> None:
     opt_ml.channel("train")
     done = opt_ml.train()
