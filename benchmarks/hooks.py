@@ -159,7 +159,10 @@ def _beside(scratch: Path, seconds: float) -> Iterator[Row]:
     assert hook.directory
     rules = select("default", hook.collections, pretrained=False)
     sampler = Companion(
-        "sample", str(scratch / "profiler"), f"--rules={as_text(select_profile_rules('default'))}"
+        "container.debugging.profiler.sampler",
+        str(scratch / "profiler"),
+        "algo-1",
+        as_text(select_profile_rules("default")),
     )
     sampling = _newest_child()
     watch = Watch(hook.directory, scratch / "rules.jsonl", rules, stop=False)

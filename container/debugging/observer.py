@@ -65,9 +65,11 @@ class Observer:
         self._profile_dir = job.output_dir / "profiler"
         self._since = self._started
         """Samples before this are an earlier run's; after a resume they are this training's."""
+        self._first = first
         if first and not any(job.checkpoint_dir.glob("*.safetensors")):
             shutil.rmtree(self._profile_dir, ignore_errors=True)
-        (self._profile_dir / FIRED_FILE).unlink(missing_ok=True)
+        if first:
+            (self._profile_dir / FIRED_FILE).unlink(missing_ok=True)
         self._sampler = (
             Companion(
                 "container.debugging.profiler.sampler",
@@ -112,7 +114,8 @@ class Observer:
         self.clock.hook_seconds = self.hook.seconds
         if trained:
             self._since = 0.0
-        self._try_to_log_steps(lambda: self._start_step_log(trained))
+        if self._first:
+            self._try_to_log_steps(lambda: self._start_step_log(trained))
         rules = select(
             self.options.rules,
             self.hook.collections,
