@@ -1,5 +1,6 @@
 """Fine-tune a ResNet on a folder of images, as a SageMaker training job does."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Sequence
@@ -37,14 +38,25 @@ def main(argv: Sequence[str]) -> int:
         train(job, environment, options, stop)
     except Stopped:
         print("Stopped as asked.", flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if job:
-            job.fail(error)
-        return 1
     except Exception as error:
-        traceback.print_exc()
-        if job:
-            job.fail(error)
-        return 1
+        return _fail(job, error)
     return 0
+
+
+def _fail(job: Job | None, error: Exception) -> int:
+    """Say why the job failed, to the log and in its failure file; the exit code."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = UserError(
+            f"The disk is full: there is no room for {error.filename or 'a file'}. Give the job a "
+            "larger volume."
+        )
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    if job:
+        try:
+            job.fail(error)
+        except OSError as unwritten:
+            print(f"The failure file cannot be written: {unwritten}.", file=sys.stderr)
+    return 1

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ class Checkpoints:
         self.directory.mkdir(parents=True, exist_ok=True)
         name = f"{self._prefix}-{position.epoch:06d}-{position.step:08d}.safetensors"
         write_atomically(self.directory / name, content)
-        for path in self._paths()[KEPT:]:
+        for path in [*self._paths()[KEPT:], *self._unfinished()]:
             path.unlink(missing_ok=True)
         self._written = time.monotonic()
 
@@ -101,7 +102,7 @@ class Checkpoints:
             how far that training had come, the network's state after its best epoch, and the
             moving average of its weights.
         """
-        newest = self._newest() if self._world.is_main else b""
+        newest = self._newest(network) if self._world.is_main else b""
         # The other processes may see another disk, or none of its files yet.
         content = self._world.from_main(newest)
         if not content:
@@ -111,14 +112,18 @@ class Checkpoints:
         _restore(tensors, network, optimizer)
         return position, _under("best/", tensors), _under("average/", tensors)
 
-    def _newest(self) -> bytes:
+    def _newest(self, network: nn.Module) -> bytes:
         """The newest checkpoint that is whole; nothing where there is none."""
         for path in self._paths():
             try:
                 content = path.read_bytes()
-                position = _position(load(content))
+                tensors = load(content)
+                position = _position(tensors)
+                _check_fits(network, tensors)
             except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
                 say(f"Ignored {path.name}: it cannot be read ({error}).")
+                # Or it would count as the newest, for which older ones are removed.
+                path.unlink(missing_ok=True)
                 continue
             say(f"Resumed from {path.name}: epoch {position.epoch + 1}, step {position.step}.")
             return content
@@ -130,11 +135,23 @@ class Checkpoints:
         """Forget this training: it is done."""
         if not self._world.is_main:
             return
-        for path in self._paths():
+        for path in [*self._paths(), *self._unfinished()]:
             path.unlink(missing_ok=True)
 
     def _paths(self) -> list[Path]:
-        return sorted(self.directory.glob(f"{self._prefix}-*.safetensors"), reverse=True)
+        found = self.directory.glob(f"{self._prefix}-*.safetensors")
+        return sorted((path for path in found if path.is_file()), reverse=True)
+
+    def _unfinished(self) -> Iterator[Path]:
+        """What kills have left in the middle of being written."""
+        return self.directory.glob(f".{self._prefix}-*.partial")
+
+
+def _check_fits(network: nn.Module, tensors: State) -> None:
+    """Raise ValueError where the tensors are another network's."""
+    own = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if own != {name: tensor.shape for name, tensor in _under("network/", tensors).items()}:
+        raise ValueError("it is another network's")
 
 
 def _position(tensors: State) -> Position:
