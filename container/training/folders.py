@@ -48,7 +48,10 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
     """
     if not channel.is_dir():
         raise UserError(f"The channel {channel.name} has no directory {channel}.")
-    found = sorted(path for path in channel.iterdir() if archives.is_archive(path))
+    try:
+        found = sorted(path for path in channel.iterdir() if archives.is_archive(path))
+    except OSError as error:
+        raise _unreadable(channel, error) from None
     folder = Folder(str(channel))
     for archive in found:
         if tar_shards.is_uncompressed(archive):
@@ -56,9 +59,9 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
         else:
             archives.unpack(archive, scratch)
     if not found:
-        _add_files(folder, channel, ())
+        _add_files(folder, channel, (), rejected)
     elif scratch.is_dir():
-        _add_files(folder, scratch, ())
+        _add_files(folder, scratch, (), rejected)
     while len(folder.folders) == 1:
         (only,) = folder.folders.values()
         if not only.folders:
@@ -75,27 +78,35 @@ def _add_members(folder: Folder, archive: Path, rejected: list[Rejected]) -> Non
             folder.inside(*names).images.append(member)
 
 
-def _add_files(folder: Folder, directory: Path, above: tuple[Path, ...]) -> None:
+def _add_files(
+    folder: Folder, directory: Path, above: tuple[Path, ...], rejected: list[Rejected]
+) -> None:
     """Add what a directory holds; a link that leads back up is passed over."""
-    real = directory.resolve()
-    if real in above:
-        return
     try:
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-        for entry in entries:
+        here = (*above, directory.resolve())
+        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
+            path = Path(entry.path)
             if entry.name.startswith(_IGNORED):
                 continue
             if entry.is_dir():
                 # Links are followed to a class's folder, and none inside it: loops end.
-                if not (entry.is_symlink() and len(above) > _LINKED_LEVELS):
-                    _add_files(folder.inside(entry.name), Path(entry.path), (*above, real))
+                far = entry.is_symlink() and len(above) > _LINKED_LEVELS
+                if not far and path.resolve() not in here:
+                    _add_files(folder.inside(entry.name), path, here, rejected)
             elif entry.name.lower().endswith(SUFFIXES):
-                folder.images.append(Path(entry.path))
+                if entry.is_file():
+                    folder.images.append(path)
+                else:
+                    rejected.append(Rejected(path, "This is not a file, or a link to none."))
     except OSError as error:
-        raise UserError(
-            f"The folder {directory} cannot be read: {error.strerror}. Make it readable for the "
-            "user that training runs as."
-        ) from None
+        raise _unreadable(directory, error) from None
+
+
+def _unreadable(directory: Path, error: OSError) -> UserError:
+    return UserError(
+        f"The folder {directory} cannot be read: {error.strerror}. Make it readable for the user "
+        "that training runs as."
+    )
 
 
 def by_place(images: list[tuple[ImageFile, int]]) -> list[tuple[ImageFile, int]]:

@@ -24,7 +24,7 @@ from container.progress import say, track
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone
 from container.training.dataset import Split
-from container.training.decoded import decode_files
+from container.training.decoded import MAX_FILE_BYTES, decode_files
 from container.training.feature_store import FeatureStore, Key, StoredRows
 from container.training.image_files import ImageFile, Rejected
 from container.training.stopping import StopSignal
@@ -225,6 +225,8 @@ def _digests(paths: Sequence[ImageFile]) -> list[bytes]:
 
 def _digest(path: ImageFile) -> bytes:
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return b""
         return hashlib.sha256(path.read_bytes()).digest()
     except OSError:
         return b""  # what cannot be read is rejected when it is decoded

@@ -20,11 +20,11 @@ from opt_ml import ROOT, OptMl
 class ForkedTraining:
     """The other process, seen from a test."""
 
-    def __init__(self, opt_ml: OptMl) -> None:
+    def __init__(self, opt_ml: OptMl, **variables: str) -> None:
         paths = os.pathsep.join((str(ROOT), str(ROOT / "tests/support")))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "forked_training"],
-            env=opt_ml.environment(PYTHONPATH=paths),
+            env=opt_ml.environment(PYTHONPATH=paths, **variables),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
