@@ -24,10 +24,25 @@ from container.images import Preprocessing
 FORMAT = "kennel/1"
 WEIGHTS_FILE = "model.safetensors"
 FACTS_FILE = "model.json"
+INT8_FILE = "int8.safetensors"
 REFERENCE_IMAGES = 2
 
 Weights = Mapping[str, NDArray[Any]]
 """Tensors under torchvision's names, such as `layer1.0.conv1.weight`."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What was measured of the network's int8 form, whose tensors are in INT8_FILE."""
+
+    accuracy: float
+    """Share of the validation images that int8 gets right."""
+    float_accuracy: float
+    """The same of the network as it was trained, on the same images."""
+    images: int
+    reference_scores: tuple[tuple[float, ...], ...]
+    """The int8 form's own answers for `reference_images`."""
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,8 @@ class Facts:
     metrics: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    int8: Int8 | None = None
+    """None where int8 loses too much, or was not tried."""
 
 
 def reference_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -53,15 +70,24 @@ def reference_images(preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return np.stack([preprocessing.from_pixels(image) for image in coarse])
 
 
-def save(directory: Path, weights: Weights, facts: Facts) -> None:
+def save(
+    directory: Path, weights: Weights, facts: Facts, int8_weights: Weights | None = None
+) -> None:
     """Write the artifact; a reader sees the old one or the whole new one, never a part."""
     directory.mkdir(parents=True, exist_ok=True)
     data = safetensors_numpy.save(dict(weights), metadata={"format": "pt"})
     facts = dataclasses.replace(facts, weights_sha256=hashlib.sha256(data).hexdigest())
+    if facts.int8 is not None and int8_weights is not None:
+        int8_data = safetensors_numpy.save(dict(int8_weights))
+        digest = hashlib.sha256(int8_data).hexdigest()
+        facts = dataclasses.replace(facts, int8=dataclasses.replace(facts.int8, sha256=digest))
+        write_atomically(directory / INT8_FILE, int8_data)
     text = json.dumps({"format": FORMAT, **dataclasses.asdict(facts)}, indent=2, ensure_ascii=False)
     # The facts name the weights' digest, so they go last: a kill in between is noticed at loading.
     write_atomically(directory / WEIGHTS_FILE, data)
     write_atomically(directory / FACTS_FILE, text.encode())
+    if facts.int8 is None:
+        (directory / INT8_FILE).unlink(missing_ok=True)
 
 
 def load(directory: Path) -> tuple[Facts, Weights]:
@@ -71,12 +97,25 @@ def load(directory: Path) -> tuple[Facts, Weights]:
         UserError: no artifact here, or one that is damaged, partial or of another kind.
     """
     facts = load_facts(directory)
-    path = directory / WEIGHTS_FILE
+    return facts, load_weights(directory, facts)
+
+
+def load_weights(directory: Path, facts: Facts) -> Weights:
+    """The weights that belong to the facts. Raises UserError."""
+    return _tensors(directory / WEIGHTS_FILE, facts.weights_sha256)
+
+
+def load_int8(directory: Path, recorded: Int8) -> Weights:
+    """The tensors of the int8 form. Raises UserError."""
+    return _tensors(directory / INT8_FILE, recorded.sha256)
+
+
+def _tensors(path: Path, sha256: str) -> Weights:
     try:
         digest = _sha256(path)
     except OSError as error:
         raise UserError(f"The weights {path} cannot be read: {error.strerror}.") from None
-    if digest != facts.weights_sha256:
+    if digest != sha256:
         raise UserError(
             f"{path} does not belong to {FACTS_FILE} beside it, or is damaged: its SHA-256 differs "
             "from the one recorded in training. Copy the whole model directory again."
@@ -84,7 +123,7 @@ def load(directory: Path) -> tuple[Facts, Weights]:
     try:
         # Tensor by tensor: a server answers pings meanwhile, and memory holds the weights once.
         with safe_open(path, framework="np") as file:
-            return facts, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file: {error}.") from None
 
@@ -128,13 +167,12 @@ def _checked(content: dict[str, Any]) -> Facts:
             mean=_three(preprocessing["mean"]),
             std=_three(preprocessing["std"]),
         ),
-        reference_scores=tuple(
-            tuple(float(score) for score in scores) for scores in content["reference_scores"]
-        ),
+        reference_scores=_scores(content["reference_scores"]),
         weights_sha256=str(content["weights_sha256"]),
         **{
             name: dict(content[name]) for name in ("hyperparameters", "metrics", "versions", "data")
         },
+        int8=_int8(content.get("int8")),
     )
     if facts.architecture not in RESNETS:
         raise ValueError(f"unknown architecture {facts.architecture!r}")
@@ -145,6 +183,22 @@ def _checked(content: dict[str, Any]) -> Facts:
     ):
         raise ValueError("the classes do not fit the reference scores")
     return facts
+
+
+def _int8(content: dict[str, Any] | None) -> Int8 | None:
+    if content is None:
+        return None
+    return Int8(
+        accuracy=float(content["accuracy"]),
+        float_accuracy=float(content["float_accuracy"]),
+        images=int(content["images"]),
+        reference_scores=_scores(content["reference_scores"]),
+        sha256=str(content["sha256"]),
+    )
+
+
+def _scores(rows: Any) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(score) for score in scores) for scores in rows)
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -196,6 +196,7 @@ class Hyperparameters:
     rejected_limit: float = _declare(0.05, Real(least=0, most=1), "the job fails when more than this share of the images cannot be read")
     checkpoint_seconds: float = _declare(300.0, Real(least=0, most=86_400), "write a checkpoint at least so often, in the middle of an epoch too; 0 only after each epoch")
     precision: str = _declare("auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes bfloat16 where the processor has it")
+    int8_loss: float = _declare(0.5, Real(least=0, most=100), "percentage points of validation accuracy that the int8 form may lose, with which a CPU then serves; 0 makes none")
     debug: str = _declare("off", Choice(("off", "losses", "standard", "full")), "smdebug collections to save when SageMaker sends no debugger configuration")
     rules: str = _declare("default", Text("default, all, off, or names such as Overfit:patience=2,DeadRelu"), "rules that look at the saved tensors while training runs")
     on_rule: str = _declare("warn", Choice(("warn", "stop")), "what a rule that fires does; stop ends training and saves the model")

@@ -95,8 +95,12 @@ def save(
     hyperparameters: Mapping[str, str],
     metrics: Mapping[str, float],
     data: Mapping[str, Any],
+    int8: tuple[artifact.Int8, artifact.Weights] | None = None,
 ) -> None:
-    """Write the artifact, with the network's own answers for the reference images."""
+    """Write the artifact, with the network's own answers for the reference images.
+
+    `int8` is the network's int8 form, where there is one, and what was measured of it.
+    """
     facts = artifact.Facts(
         architecture=architecture,
         classes=tuple(classes),
@@ -111,8 +115,9 @@ def save(
             "torchvision": torchvision.__version__,
         },
         data=data,
+        int8=int8[0] if int8 else None,
     )
-    artifact.save(directory, as_arrays(network), facts)
+    artifact.save(directory, as_arrays(network), facts, int8[1] if int8 else None)
 
 
 @torch.inference_mode()

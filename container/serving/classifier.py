@@ -113,10 +113,8 @@ def load(settings: Settings, slot: int, directory: Path | None = None) -> Classi
         UserError: the artifact cannot be used, or not on this machine.
     """
     place = directory or settings.model_dir
-    facts, tensors = artifact.load(place)
-    weights = dict(tensors)
-    del tensors  # the engine frees each tensor once it has its own form of it
-    network = engine.load(settings, facts, weights, slot)
+    facts = artifact.load_facts(place)
+    network = engine.load(settings, place, facts, slot)
     explainer = Explainer(settings, place, facts, network.scores, slot)
     return Classifier(
         facts, network, limit=settings.threads, patience=settings.patience, explainer=explainer

@@ -1,15 +1,19 @@
 """What runs the network: the choice between engines, and the check of their answers."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from container import artifact, processors, resnet
-from container.artifact import Facts
+from container import artifact, int8, processors, resnet
+from container.artifact import Facts, Int8
 from container.errors import UserError
 from container.serving.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Images = NDArray[np.uint8]
 """Preprocessed RGB images of shape (n, size, size, 3)."""
@@ -34,16 +38,21 @@ class Engine(Protocol):
         ...
 
 
-TOLERANCES: Mapping[str, float] = {"float32": 2e-3, "float16": 2e-2, "bfloat16": 5e-2}
+TOLERANCES: Mapping[str, float] = {
+    "float32": 2e-3,
+    "float16": 2e-2,
+    "bfloat16": 5e-2,
+    "int8": 5e-2,
+}
 """How far an engine's logits may be from the reference: this much, and this share of the largest.
 
 Float32 engines agree to about 1e-5 and bfloat16 ones to about 1e-2; a wrong network is off by as
-much as its logits are large.
+much as its logits are large. The int8 form has reference answers of its own.
 """
 
 
-def load(settings: Settings, facts: Facts, weights: dict[str, NDArray[Any]], slot: int) -> Engine:
-    """Make the engine and check its answers; `weights` is emptied on the way, to free memory.
+def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine:
+    """Read the weights, make the engine and check its answers.
 
     `slot` numbers the worker processes of this server; with several GPUs each takes its own.
 
@@ -51,17 +60,48 @@ def load(settings: Settings, facts: Facts, weights: dict[str, NDArray[Any]], slo
         UserError: the weights are not those of the architecture, this machine lacks what the
             settings ask for, or the answers differ from those recorded in training.
     """
-    check_weights(facts, weights)
-    engine: Engine
     if settings.runs_torch:
+        if settings.precision == "int8":
+            raise UserError("int8 is OpenVINO's; set KENNEL_ENGINE=openvino, or another precision.")
         from container.serving.torch_engine import TorchEngine
 
-        engine = TorchEngine(facts, weights, settings.precision, slot)
-    else:
-        from container.serving.openvino_engine import OpenVinoEngine
+        engine: Engine = TorchEngine(facts, _weights(directory, facts), settings.precision, slot)
+        check_answers(engine, facts.reference_scores, facts)
+        return engine
+    if settings.precision in ("auto", "int8") and facts.int8 is not None:
+        try:
+            return _int8_engine(directory, facts, facts.int8)
+        except UserError as error:
+            if settings.precision == "int8":
+                raise
+            log.warning("%s Going on without int8.", error)
+    if settings.precision == "int8":
+        raise UserError(
+            "This model has no int8 form: it lost too much, or was not measured. Set "
+            "KENNEL_PRECISION=auto, or train with another int8-loss."
+        )
+    from container.serving.openvino_engine import OpenVinoEngine
 
-        engine = OpenVinoEngine(facts, weights, settings.precision, processors.available())
-    check_answers(engine, facts)
+    weights = _weights(directory, facts)
+    engine = OpenVinoEngine(facts, weights, settings.precision, processors.available())
+    check_answers(engine, facts.reference_scores, facts)
+    return engine
+
+
+def _weights(directory: Path, facts: Facts) -> dict[str, NDArray[Any]]:
+    # A dict of its own, which the engine empties: each tensor is freed once it has its own form.
+    weights = dict(artifact.load_weights(directory, facts))
+    check_weights(facts, weights)
+    return weights
+
+
+def _int8_engine(directory: Path, facts: Facts, recorded: Int8) -> Engine:
+    from container.serving.openvino_engine import OpenVinoEngine
+
+    weights = dict(artifact.load_int8(directory, recorded))
+    int8.check(facts.architecture, len(facts.classes), weights)
+    engine = OpenVinoEngine(facts, weights, "int8", processors.available())
+    check_answers(engine, recorded.reference_scores, facts)
     return engine
 
 
@@ -82,9 +122,9 @@ def check_weights(facts: Facts, weights: Mapping[str, NDArray[Any]]) -> None:
             )
 
 
-def check_answers(engine: Engine, facts: Facts) -> None:
-    """The engine must repeat the trained network's own answers. Raises UserError."""
-    reference = np.asarray(facts.reference_scores, np.float32)
+def check_answers(engine: Engine, recorded: tuple[tuple[float, ...], ...], facts: Facts) -> None:
+    """The engine must repeat the answers recorded in training. Raises UserError."""
+    reference = np.asarray(recorded, np.float32)
     if reference.shape != (artifact.REFERENCE_IMAGES, len(facts.classes)):
         raise UserError(
             f"{artifact.FACTS_FILE} holds no {artifact.REFERENCE_IMAGES} reference answers to "

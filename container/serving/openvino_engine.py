@@ -38,7 +38,7 @@ class OpenVinoEngine:
             self._pools[streams] = queue.SimpleQueue()
             for _ in range(streams):
                 self._pools[streams].put(compiled.create_infer_request())
-        self.precision = arithmetic(compiled)
+        self.precision = "int8" if precision == "int8" else arithmetic(compiled)
         self.name = f"openvino {self.precision}"
 
     def scores(self, images: Images, present: int = 1) -> Scores:

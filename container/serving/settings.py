@@ -13,7 +13,7 @@ Check = Choice | Flag | Integer | None
 """None stands for a directory."""
 
 EngineChoice = Literal["auto", "openvino", "torch"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
 Gradients = Literal["auto", "on", "off"]
 
 THREADS_FOR_PINGS = 2
@@ -43,7 +43,7 @@ class Settings:
     concurrent_transforms: int = _variable("SAGEMAKER_MAX_CONCURRENT_TRANSFORMS", "", Integer(0, 100), "requests that batch transform sends at once; by default as many as suit the processors")
     batch_strategy: str = _variable("SAGEMAKER_BATCH_STRATEGY", "SINGLE_RECORD", Choice(("SINGLE_RECORD", "MULTI_RECORD")), "what is told to batch transform; both are answered record by record")
     engine: EngineChoice = _variable("KENNEL_ENGINE", "auto", Choice(("auto", "openvino", "torch")), "what runs the network; auto takes torch where there is an NVIDIA device, else openvino")
-    precision: Precision = _variable("KENNEL_PRECISION", "auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes 16 bits where the processor is fast at them")
+    precision: Precision = _variable("KENNEL_PRECISION", "auto", Choice(("auto", "float32", "bfloat16", "int8")), "arithmetic of the network; auto takes int8 where the model has it, else 16 bits where the processor is fast at them")
     gradients: Gradients = _variable("KENNEL_GRADIENTS", "auto", Choice(("auto", "on", "off")), "explanations by integrated gradients, which load torch when they are first asked for; auto: where torch runs the network anyway")
     page: bool = _variable("KENNEL_PAGE", "true", Flag(), "a page at / for trying the model in a browser")
 # fmt: on

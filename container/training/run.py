@@ -21,6 +21,7 @@ from container.training.history import History
 from container.training.loop import Processor, Training
 from container.training.optimization import build_criterion
 from container.training.preparation import prepare
+from container.training.quantization import Int8Form, quantize
 from container.training.stopping import Stopped, StopSignal
 from container.training.world import World, joined
 
@@ -82,7 +83,7 @@ def _train(
     observer.describe(classes=images.classes, splits=splits, digest=digest, device=str(processor))
     history = History(data_dir / "metrics.jsonl")
 
-    def save() -> None:
+    def save(int8: Int8Form | None = None) -> None:
         if not world.is_main:
             return
         model.save(
@@ -94,6 +95,7 @@ def _train(
             hyperparameters=as_strings(options),
             metrics=history.latest,
             data={"images": counts, "rejected": rejected, "digest": digest},
+            int8=int8,
         )
         say(f"Saved the model to {job.model_dir}.")
 
@@ -123,7 +125,18 @@ def _train(
         raise
     finally:
         observer.finish()
-    save()
+    save()  # first of all: what follows takes a while, and SageMaker may stop the job meanwhile
+    if world.is_main and (
+        quantized := quantize(
+            network,
+            options.arch,
+            preprocessing,
+            splits["train"],
+            splits["validation"],
+            options.int8_loss,
+        )
+    ):
+        save(quantized)
     checkpoints.remove()
 
 
