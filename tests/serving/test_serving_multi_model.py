@@ -302,7 +302,7 @@ class Endpoint(RuleBasedStateMachine):
 
 TestEndpoint = Endpoint.TestCase
 TestEndpoint.settings = settings(
-    max_examples=12,
+    max_examples=8,
     stateful_step_count=6,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
