@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import serving_artifacts
 from opt_ml import ROOT
+from PIL import Image
 from serving_artifacts import CLASSES, encoded, photograph
 from serving_process import free_port
 
@@ -32,14 +33,19 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(directory: Path, mode: str) -> list[str]:
+START = "./serve &\ncurl --retry 30 --retry-connrefused http://localhost:8080/ping\n"
+
+
+def run(directory: Path, mode: str, before: str = "") -> list[str]:
     """What each command of a mode's block printed."""
     (commands,) = re.findall(rf"^```sh {mode}\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
     port = free_port()
     script = "set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n"
     script += 'curl() { command curl --silent --show-error --fail "$@"; printf "\\036"; }\n'
-    script += commands.replace("localhost:8080", f"127.0.0.1:{port}").replace(
-        "/opt/ml/models", str(directory / "job/models")
+    script += (
+        (before + commands)
+        .replace("localhost:8080", f"127.0.0.1:{port}")
+        .replace("/opt/ml/models", str(directory / "job/models"))
     )
     done = subprocess.run(
         ["bash", "-c", script],
@@ -97,6 +103,20 @@ def test_a_script_of_one_s_own(directory: Path) -> None:
     assert "output_fn" in ping["engine"]
     scores = alone(0)
     assert answer == {"answer": ["cat", "dog", "fox", "owl", "yak"][scores.index(max(scores))]}
+
+
+def test_explanations(directory: Path) -> None:
+    serving_artifacts.write(directory / "job/model", classes=("lemon", "plum", "quince"))
+    _, ranked, map_of_plum, _, occlusion = run(directory, "explanations", before=START)
+    assert {entry["label"] for entry in json.loads(ranked)["predictions"]} == {
+        *("lemon", "plum", "quince")
+    }
+    assert json.loads(ranked)["explanation"]["method"] == "cam"
+    for answer, method in ((map_of_plum, "cam"), (occlusion, "occlusion")):
+        explanation = json.loads(answer)["explanation"]
+        assert (explanation["method"], explanation["label"]) == (method, "plum")
+    with Image.open(directory / "overlay.png") as overlay:
+        assert overlay.format == "PNG"
 
 
 def test_the_limits_are_those_of_the_code() -> None:
