@@ -85,7 +85,7 @@ def page(found: Sequence[Explained], *, endpoint: str, method: str) -> str:
         f"<p>{_METHODS[method].capitalize()}: the brighter, the more evidence for the class named "
         "under the picture; the line is at half of the most. The scale is each picture's own.</p>"
         f"{_tiles(found)}"
-        '<p class="scale soft"><span>least</span><i></i><span>most</span></p>'
+        '<p class="scale soft"><span>none</span><i></i><span>most</span></p>'
         '<label class="switch"><input type="checkbox" id="plain"> Show the images alone</label>\n'
         + "\n".join(filter(None, sections))
         + "\n</main></body>\n</html>\n"

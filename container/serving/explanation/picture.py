@@ -65,7 +65,7 @@ def layer(explanation: Explanation, side: int = LAYER_SIDE) -> Image.Image:
 
     It is as large as what the network sees, and can be laid over it.
     """
-    values = _enlarged(explanation.scaled(), side)
+    values = _enlarged(_speaking_for(explanation), side)
     low, high = _OPACITY
     opacity = (255 * (low + (high - low) * values)).astype(np.uint8)
     picture = np.dstack([colours(values), opacity])
@@ -113,6 +113,16 @@ def _small(image: bytes | Pixels) -> Image.Image:
     least, most = SHORT_SIDE
     data = image if isinstance(image, bytes) else _encoded(Image.fromarray(image), "BMP")
     return Image.fromarray(decode(data, min(max(min(size(image)), least), most)))
+
+
+def _speaking_for(explanation: Explanation) -> Cells:
+    """What speaks for the class, from 0 to 1; what speaks against it is 0, as no evidence is.
+
+    Where nothing speaks for the class, what speaks against it the least.
+    """
+    if explanation.high <= 0:
+        return explanation.scaled()
+    return (explanation.cells.clip(0) / explanation.high).astype(np.float32)
 
 
 def _enlarged(cells: Cells, side: int) -> NDArray[np.float32]:
