@@ -18,6 +18,11 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from container import model
+from container.errors import UserError
+from container.job import Job, JobEnvironment
+from container.training import torchrun
+from container.training.source import Share
+from container.training.stopping import StopSignal
 
 Array = NDArray[np.float32]
 
@@ -187,8 +192,7 @@ def test_one_hosts_bad_data_is_the_reason_that_all_give(tmp_path: Path) -> None:
     assert cluster.hosts[0].failure().startswith("127.0.0.2: ")
 
 
-@pytest.mark.parametrize("trainable", ["all", "head"])
-def test_hosts_that_hold_different_images_learn_all_classes(tmp_path: Path, trainable: str) -> None:
+def test_hosts_that_hold_different_images_learn_all_classes(tmp_path: Path) -> None:
     def images(channel: Path, number: int) -> None:
         write_images(channel, [("cat", "dog"), ("dog", "emu")][number], count=20 + 4 * number)
 
@@ -198,7 +202,7 @@ def test_hosts_that_hold_different_images_learn_all_classes(tmp_path: Path, trai
             "inputdataconfig.json", {"train": {"S3DistributionType": "ShardedByS3Key"}}
         )
     (cluster.hosts[1].channel("train") / "emu/00.jpg").write_bytes(b"no image")
-    options = {"trainable": trainable, "weights": "none", "class-weights": "balanced"}
+    options = {"trainable": "head", "weights": "none", "class-weights": "balanced"}
     for code, output, errors in cluster.train(PIXELS | options):
         assert code == 0, output + errors
     facts = cluster.hosts[0].facts()
@@ -207,3 +211,35 @@ def test_hosts_that_hold_different_images_learn_all_classes(tmp_path: Path, trai
     assert facts["data"]["rejected"] == 1
     listed = (cluster.hosts[0].base / "output/data/rejected_images.csv").read_text()
     assert "127.0.0.2:" in listed
+
+
+def test_a_host_without_an_address_is_waited_for_and_then_named(
+    opt_ml: OptMl, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torchrun, "SECONDS_FOR_HOSTS", 1.5)
+    monkeypatch.setattr(torchrun, "SECONDS_BETWEEN_LINES", 0)
+    environment = JobEnvironment({}, ("localhost", "nowhere.invalid"), "localhost", "lo")
+    with pytest.raises(UserError, match=r"The host nowhere\.invalid has no address"):
+        torchrun.run(Job(opt_ml.base), environment, (), StopSignal())
+    assert "Waiting for the host nowhere.invalid" in capsys.readouterr().out
+
+
+def test_batches_that_are_parted_are_those_of_one_process() -> None:
+    shares = [Share(rank, 3) for rank in range(3)]
+    parts = [share.batches(50, batch_size=8, seed=1, epoch=2, first_step=3) for share in shares]
+    whole = Share().batches(50, batch_size=8, seed=1, epoch=2, first_step=3)
+    assert [np.concatenate(each).tolist() for each in zip(*parts, strict=True)] == [
+        batch.tolist() for batch in whole
+    ]
+    assert [index for share in shares for index in share.evaluated(50)] == list(range(50))
+
+
+def test_hosts_with_different_images_take_the_same_number_of_steps() -> None:
+    held = (30, 21)
+    parts = [
+        Share(rank, 2, total=51).batches(count, batch_size=8, seed=0, epoch=0, first_step=0)
+        for rank, count in enumerate(held)
+    ]
+    assert len(parts[0]) == len(parts[1]) == 7
+    for count, batches in zip(held, parts, strict=True):
+        assert sorted(np.concatenate(batches)) == list(range(count))
