@@ -31,13 +31,13 @@ def write_noise(folder: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory: pytest.TempPathFactory) -> OptMl:
-    """Twenty images, no augmentation, sixty epochs."""
+    """Twenty images, no augmentation, sixteen epochs."""
     opt_ml = OptMl(tmp_path_factory.mktemp("noise"))
     write_noise(opt_ml.channel("train"), 10, 0)
     write_noise(opt_ml.channel("validation"), 20, 1)
     options = {
-        "epochs": "60",
-        "batch-size": "10",
+        "epochs": "16",
+        "batch-size": "4",
         "crop-scale": "1",
         "flip": "false",
         "test-split": "0",
@@ -54,9 +54,9 @@ def test_cross_entropy_loss_for_training_and_validation(noise: OptMl) -> None:
     from smdebug.trials import create_trial
 
     loss = create_trial(str(noise.base / "output/tensors")).tensor("CrossEntropyLoss_output_0")
-    assert loss.steps(mode=modes.TRAIN) == list(range(0, 120, 10))
-    assert loss.steps(mode=modes.EVAL)[:60] == list(range(60))
-    assert loss.value(110, mode=modes.TRAIN) < loss.value(0, mode=modes.TRAIN)
+    assert loss.steps(mode=modes.TRAIN) == list(range(0, 80, 10))
+    assert loss.steps(mode=modes.EVAL)[:16] == list(range(16))
+    assert loss.value(70, mode=modes.TRAIN) < loss.value(0, mode=modes.TRAIN)
     assert "CrossEntropyLoss step by step" in (noise.base / "output/data/report.html").read_text()
 
 
@@ -69,7 +69,7 @@ def test_overfitting(noise: OptMl) -> None:
 
 def test_without_a_test_the_answers_are_those_of_the_best_epoch(noise: OptMl) -> None:
     best = noise.metrics()[-1]
-    assert best["best_epoch"] < 60
+    assert best["best_epoch"] < 16
     answers = json.loads((noise.base / "output/data/report.json").read_text())["answers"]
     assert answers["split"] == "validation"
     assert answers["accuracy"] == pytest.approx(best["validation:accuracy"])
@@ -107,8 +107,8 @@ def children(pid: int) -> dict[str, int]:
 
 def test_training_does_without_processes_that_are_killed(opt_ml: OptMl) -> None:
     write_noise(opt_ml.channel("train"), 20, 0)
-    flags = ["--weights=none", "--trainable=all", "--image-size=32", "--epochs=12"]
-    process = opt_ml.start(*flags, "--debug=losses")
+    flags = ["--weights=none", "--trainable=all", "--image-size=32", "--epochs=4"]
+    process = opt_ml.start(*flags, "--batch-size=4", "--debug=losses")
     assert process.stdout
     next(line for line in process.stdout if "smdebug saves" in line)
     deadline = time.monotonic() + 30
