@@ -164,9 +164,9 @@ def _beside(scratch: Path, seconds: float) -> Iterator[Row]:
         "algo-1",
         as_text(select_profile_rules("default")),
     )
-    sampling = _newest_child()
+    (sampling,) = _children()
     watch = Watch(hook.directory, scratch / "rules.jsonl", rules, stop=False)
-    watching = _newest_child()
+    (watching,) = _children() - {sampling}
     # The pace at which full-size steps save, so that the rules have as much to read.
     deadline, pause = time.monotonic() + 4, 0.05
     while time.monotonic() < deadline:
@@ -191,8 +191,8 @@ def _beside(scratch: Path, seconds: float) -> Iterator[Row]:
         )
 
 
-def _newest_child() -> psutil.Process:
-    return max(psutil.Process().children(), key=lambda process: process.create_time())
+def _children() -> set[psutil.Process]:
+    return set(psutil.Process().children())
 
 
 def _seconds(process: psutil.Process) -> float:
