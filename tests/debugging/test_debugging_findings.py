@@ -14,6 +14,7 @@ import pytest
 from opt_ml import ROOT, OptMl
 from PIL import Image
 
+from container.debugging.profiler.profile import read
 from container.debugging.results import read_results
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
@@ -124,6 +125,38 @@ def test_training_does_without_processes_that_are_killed(opt_ml: OptMl) -> None:
     assert said.count("failed, with exit code -9") == 2
     assert (opt_ml.base / "output/data/report.html").exists()
     assert opt_ml.facts()["metrics"]
+
+
+def test_the_report_of_a_resumed_training_covers_both_parts(opt_ml: OptMl) -> None:
+    from smdebug.pytorch import modes
+    from smdebug.trials import create_trial
+
+    write_noise(opt_ml.channel("train"), 30, 0)
+    flags = ["--weights=none", "--trainable=all", "--image-size=32", "--epochs=4"]
+    flags += ["--batch-size=4", "--debug=losses", "--crop-scale=1"]
+    process = opt_ml.start(*flags)
+    assert process.stdout
+    next(line for line in process.stdout if line.startswith("epoch 2/"))
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    part = read(opt_ml.base / "output/profiler")
+    resumed = opt_ml.start(*flags)
+    said, errors = resumed.communicate(timeout=120)
+    assert resumed.returncode == 0, errors
+    assert "Resumed from" in said
+    whole = read(opt_ml.base / "output/profiler")
+    steps = 4 * -(-opt_ml.facts()["data"]["images"]["train"] // 4)
+    assert len(part.numbers) < steps
+    assert list(whole.numbers) == list(range(steps))
+    assert list(whole.step_seconds[: len(part.numbers)]) == list(part.step_seconds)
+    assert whole.totals["forward"] > part.totals["forward"]
+    loss = create_trial(str(opt_ml.base / "output/tensors")).tensor("CrossEntropyLoss_output_0")
+    assert loss.steps(mode=modes.TRAIN) == list(range(0, steps, 10))
+    evaluated = loss.steps(mode=modes.EVAL)
+    assert evaluated == list(range(len(evaluated)))
+    content = json.loads((opt_ml.base / "output/data/report.json").read_text())
+    assert [entry["epoch"] for entry in content["metrics"] if "epoch" in entry] == [1, 2, 3, 4]
 
 
 def test_a_disk_that_is_full_ends_the_saving_and_not_the_training(tmp_path: Path) -> None:

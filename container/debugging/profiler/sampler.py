@@ -1,4 +1,4 @@
-"""`python -m container.debugging.profiler.sampler DIRECTORY NODE`: how busy the machine is.
+"""`python -m container.debugging.profiler.sampler DIRECTORY NODE RULES`: how busy the machine is.
 
 Samples of the machine, twice a second, in SageMaker's own file format.
 
