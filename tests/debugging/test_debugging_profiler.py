@@ -42,7 +42,14 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three seconds of this machine."""
     directory = tmp_path_factory.mktemp("profiler")
     process = subprocess.Popen(
-        [sys.executable, "-m", "container.debugging.profiler.sampler", str(directory), "algo-2"],
+        [
+            sys.executable,
+            "-m",
+            "container.debugging.profiler.sampler",
+            str(directory),
+            "algo-2",
+            "[]",
+        ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
     )
