@@ -47,10 +47,11 @@ def summarise(score: Score, classes: Sequence[str]) -> None:
             for each in hardest
         )
     )
+    shown = dict(zip(classes, matrix.sum(axis=1), strict=True))
     say(
         "Most confused: "
         + "; ".join(
-            f"{shown} taken for {taken}, {count} times"
-            for shown, taken, count in confused_pairs(matrix, classes, _NAMED)
+            f"{truth} taken for {given} ({count} of {shown[truth]})"
+            for truth, given, count in confused_pairs(matrix, classes, _NAMED)
         )
     )
