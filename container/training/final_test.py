@@ -14,7 +14,7 @@ from container.evaluation import (
 )
 from container.metrics import Metric
 from container.progress import say
-from container.training.loop import Score
+from container.training.passes import Score
 
 _NAMED = 3
 

@@ -1,109 +1,34 @@
 """The training loop: epochs of steps, an evaluation after each, a checkpoint in between."""
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from functools import partial
 
 from container import metrics
 from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.metrics import Metric
-from container.model import train_trainable
-from container.progress import say, track
+from container.progress import say
 from container.training.averaging import WeightAverage
 from container.training.checkpoint import Checkpoints, Position, State
 from container.training.history import History
-from container.training.mixup import mix
-from container.training.optimization import build_optimizer, learning_rate
-from container.training.rate_search import STEPS, RateSearch, search
-from container.training.source import Batch, Source, steps_per_epoch
-from container.training.stopping import Stopped, StopSignal
-from container.training.world import World
-
-
-@dataclass(frozen=True)
-class Processor:
-    """Where the network runs, and in which arithmetic."""
-
-    device: torch.device
-    bfloat16: bool
-
-    @classmethod
-    def choose(cls, precision: str) -> "Processor":
-        """A GPU if there is one; bfloat16 where asked for, or where the processor has it."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        if precision == "auto":
-            native = (
-                torch.cuda.is_bf16_supported(including_emulation=False)
-                if device.type == "cuda"
-                else torch.cpu.get_capabilities().get("avx512_bf16", False)
-            )
-            return cls(device, bool(native))
-        return cls(device, precision == "bfloat16")
-
-    def autocast(self) -> torch.autocast:
-        """The context in which the forward pass runs."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-    def __str__(self) -> str:
-        name = (
-            torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else f"CPU with {torch.get_num_threads()} threads"
-        )
-        return f"{name}, {'bfloat16' if self.bfloat16 else 'float32'}"
-
-
-@dataclass(frozen=True)
-class Score:
-    """What the network answered on a number of images, and the mean loss."""
-
-    loss: float
-    scores: NDArray[np.float32]
-    """Probabilities (N, classes)."""
-    truth: NDArray[np.int64]
-    """The number of each image's class, (N,)."""
-
-    @property
-    def accuracy(self) -> float:
-        """The share of right answers."""
-        return float((self.scores.argmax(axis=1) == self.truth).mean())
+from container.training.passes import Passes, Score
+from container.training.source import Source, steps_per_epoch
+from container.training.stopping import Stopped
 
 
 class Training:
-    """One network in training: what does not change from step to step."""
+    """The course of a training: epochs, the best of them, and the way back to it."""
 
     def __init__(
-        self,
-        network: nn.Module,
-        hyperparameters: Hyperparameters,
-        criterion: nn.Module,
-        processor: Processor,
-        observer: Observer,
-        stop: StopSignal,
-        classes: int,
-        world: World,
+        self, passes: Passes, hyperparameters: Hyperparameters, observer: Observer
     ) -> None:
-        self.network = network
-        self.classes = classes
+        self.passes = passes
+        self.network = passes.network
         self.hyperparameters = hyperparameters
-        self.processor = processor
-        self.stop = stop
-        self.world = world
-        # Before the optimizer and the hooks look at the network's modules.
-        self._replica = world.distribute(network, processor.device)
-        weights = criterion.weight
-        self._class_weights = weights.clone() if isinstance(weights, Tensor) else None
-        self.criterion = criterion.to(processor.device)
-        self.optimizer = build_optimizer(network, hyperparameters)
         self.observer = observer
-        self._average = WeightAverage(network, hyperparameters.ema) if hyperparameters.ema else None
+        ema = hyperparameters.ema
+        self._average = WeightAverage(self.network, ema) if ema else None
         self._best: State = {}
         """The network's tensors after its best epoch."""
 
@@ -124,7 +49,7 @@ class Training:
         Raises:
             Stopped: the job was asked to stop; a checkpoint is saved.
         """
-        position, self._best, average = checkpoints.restore(self.network, self.optimizer)
+        position, self._best, average = checkpoints.restore(self.network, self.passes.optimizer)
         if self._average and average:
             self._average.resume(average)
         history.resume(position.history)
@@ -133,16 +58,24 @@ class Training:
         # From here on: what came before were no steps of this training.
         self.observer.register(
             self.network,
-            self.criterion,
+            self.passes.criterion,
             trained=position.epoch * steps_per_epoch(len(train), options.batch_size)
             + position.step,
             evaluated=position.epoch * steps_per_epoch(len(validation), options.test_batch_size),
         )
         while not self._is_done(position):
             try:
-                self._train_epoch(train, position, checkpoints)
+                self.passes.train(
+                    train,
+                    position,
+                    average=self._average,
+                    is_due=checkpoints.due,
+                    save=partial(self._write, checkpoints),
+                )
                 with self._average.applied() if self._average else nullcontext():
-                    score = self.evaluate(validation, f"Epoch {position.epoch + 1} validation")
+                    score = self.passes.evaluate(
+                        validation, f"Epoch {position.epoch + 1} validation"
+                    )
                     values = {
                         metrics.TRAIN_LOSS: position.loss_sum / position.seen,
                         metrics.TRAIN_ACCURACY: position.correct / position.seen,
@@ -164,50 +97,22 @@ class Training:
             say(f"epoch {position.epoch}/{epochs}: {metrics.line(values)}")
         if self._go_back(position, history) and not tested:
             # The report shows the answers of the network that is kept.
-            self.evaluate(validation, f"Best epoch {position.best_epoch}")
+            self.passes.evaluate(validation, f"Best epoch {position.best_epoch}")
 
     def _write(self, checkpoints: Checkpoints, position: Position) -> None:
         average = self._average.state if self._average else {}
-        checkpoints.write(self.network, self.optimizer, position, self._best, average)
+        checkpoints.write(self.network, self.passes.optimizer, position, self._best, average)
 
     def _choose_rate(self, train: Source, position: Position) -> None:
         """The learning rate that was asked for, or the one found before; else look for one."""
         if self.hyperparameters.lr is not None:
             position.rate = self.hyperparameters.lr
         elif position.search is None:
-            found = self._search(train)
+            found = self.passes.search_rate(train)
             position.rate, position.search = found.chosen, found.as_json()
             say(f"lr=auto chose {found.chosen:.2g}, after {len(found.rates)} steps.")
         if position.search is not None:
             self.observer.searched(position.search)
-
-    def _search(self, train: Source) -> RateSearch:
-        """Look for a learning rate, and leave the network as it was. Raises Stopped, UserError."""
-        options = self.hyperparameters
-        before = {name: value.clone() for name, value in self.network.state_dict().items()}
-        train_trainable(self.network)
-
-        def batches() -> Iterator[Batch]:
-            for epoch in itertools.count(options.epochs):  # none of those that are trained
-                for batch in train.training_batches(
-                    batch_size=options.batch_size, seed=options.seed, epoch=epoch, first_step=0
-                ):
-                    if self.world.any(self.stop.requested):
-                        raise Stopped
-                    yield batch
-
-        def step(views: Tensor, labels: Tensor, rate: float) -> float:
-            share, _, _ = self._meet(labels)
-            loss, _ = self._step(train, views, labels, rate, share)
-            # The same in every process, or they would choose different rates.
-            return self.world.total(float(loss) * share)[0] / self.world.size
-
-        try:
-            shown = track(batches(), total=STEPS, description="Looking for a learning rate")
-            return search(step, shown)
-        finally:
-            self.network.load_state_dict(before)
-            self.optimizer.state.clear()
 
     def _next(
         self, done: Position, score: Score, history: History, values: Mapping[Metric, float]
@@ -250,158 +155,3 @@ class Training:
         history.add(values, best_epoch=position.best_epoch)
         say(f"best epoch {position.best_epoch}: {metrics.line(values)}")
         return True
-
-    def _train_epoch(self, images: Source, position: Position, checkpoints: Checkpoints) -> None:
-        """Train on every batch of the epoch that is still to come, and advance the position."""
-        options = self.hyperparameters
-        steps = steps_per_epoch(len(images), options.batch_size)
-        self.observer.training()
-        train_trainable(self.network)
-        sums = _Sums(self.processor.device)
-        clock = self.observer.clock
-        batches = images.training_batches(
-            batch_size=options.batch_size,
-            seed=options.seed,
-            epoch=position.epoch,
-            first_step=position.step,
-        )
-        name = f"Epoch {position.epoch + 1}"
-        for views, labels in track(batches, total=steps - position.step, description=name):
-            clock.mark("data_wait")
-            share, stopped, due = self._meet(labels, checkpoints)
-            if stopped or due:
-                self._count(sums, position)
-            if stopped:
-                raise Stopped
-            if due:
-                self._write(checkpoints, position)
-                clock.mark("checkpoint")
-            done = position.epoch * steps + position.step
-            rate = learning_rate(position.rate, done, options.epochs * steps, options)
-            loss, logits = self._step(images, views, labels, rate, share, mixing=done)
-            if self._average:
-                self._average.update(done)
-            sums.add(loss, logits, labels)
-            position.step += 1
-            self.observer.stepped(rate)
-        self._count(sums, position)
-
-    def _meet(
-        self, labels: Tensor, checkpoints: Checkpoints | None = None
-    ) -> tuple[float, bool, bool]:
-        """Before a step, what the processes need to know of each other.
-
-        Returns:
-            this process's share of the whole batch's loss, times the number of processes; whether
-            one is asked to stop; whether a checkpoint is due.
-        """
-        # What the mean loss of these labels' images is divided by.
-        weights = None if self.hyperparameters.mixup else self._class_weights
-        weight = float(len(labels) if weights is None else weights[labels].sum())
-        due = checkpoints is not None and checkpoints.due()
-        total, stopped, due_anywhere = self.world.total(weight, self.stop.requested, due)
-        return weight * self.world.size / total, stopped > 0, due_anywhere > 0
-
-    def _count(self, sums: "_Sums", position: Position) -> None:
-        """Add what all processes have summed to the position, and begin to sum anew."""
-        loss, correct, seen = self.world.total(*sums.take())
-        position.loss_sum += loss
-        position.correct += round(correct)
-        position.seen += round(seen)
-
-    def _step(
-        self,
-        images: Source,
-        views: Tensor,
-        labels: Tensor,
-        rate: float,
-        share: float,
-        mixing: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Train on this process's share of a batch; its mean loss, and its logits.
-
-        Where images are mixed, `mixing` is the number of the step.
-        """
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        clock = self.observer.clock
-        device = self.processor.device
-        views, targets = views.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        clock.mark("to_device")
-        inputs = images.inputs(views)
-        alpha = self.hyperparameters.mixup
-        if alpha and mixing is not None:
-            seed = (self.hyperparameters.seed, mixing)
-            inputs, targets = mix(inputs, targets, classes=self.classes, alpha=alpha, seed=seed)
-        with self.processor.autocast():
-            logits = self._replica(inputs)
-        # smdebug cannot save bfloat16, and the loss wants the precision.
-        loss = self.criterion(logits.float(), targets)
-        clock.mark("forward")
-        self.optimizer.zero_grad(set_to_none=True)
-        # The replicas' gradients are averaged; each is to count as much as it has images.
-        (loss * share if self.world.size > 1 else loss).backward()
-        clock.mark("backward")
-        self.optimizer.step()
-        clock.mark("optimizer")
-        return loss.detach(), logits.detach()
-
-    @torch.no_grad()
-    def evaluate(self, images: Source, name: str) -> Score:
-        """The answers to the views that serving sees, and their loss. Raises Stopped."""
-        self.observer.evaluation()
-        self.network.eval()
-        loss_sum = 0.0
-        answers: list[tuple[Tensor, Tensor]] = []
-        size = self.hyperparameters.test_batch_size
-        batches = images.evaluation_batches(size)
-        steps = steps_per_epoch(len(images), size * self.world.size)
-        for views, labels in track(batches, total=steps, description=name):
-            with self.processor.autocast():
-                logits = self.network(images.inputs(views.to(self.processor.device)))
-            logits, targets = logits.float(), labels.to(self.processor.device)
-            loss_sum += float(self.criterion(logits, targets)) * len(labels)
-            answers.append((logits.cpu(), labels))
-            if self.stop.requested:
-                break
-        if self.world.any(self.stop.requested):
-            raise Stopped
-        (loss_sum,) = self.world.total(loss_sum)
-        logits, labels = self._of_all(answers)
-        self.observer.answered(logits, labels)
-        self.observer.clock.mark("evaluation")
-        return Score(loss_sum / len(images), logits.softmax(1).numpy(), labels.numpy())
-
-    def _of_all(self, answers: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """The scores of the images that all processes have evaluated, and their labels."""
-        rows = {}
-        if answers:
-            rows["logits"] = torch.cat([logits for logits, _ in answers])
-            rows["labels"] = torch.cat([labels for _, labels in answers])
-        rows = self.world.gather_rows(rows)
-        return rows["logits"], rows["labels"]
-
-
-class _Sums:
-    """Sums over the images of this process, which stay on its device until they are taken."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._clear()
-
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch, of which `loss` is the mean."""
-        self._loss += loss * len(labels)
-        self._correct += (logits.argmax(1) == labels.to(logits.device)).sum()
-        self._seen += len(labels)
-
-    def take(self) -> tuple[float, float, float]:
-        """Loss, right answers and images since the last time."""
-        taken = float(self._loss), float(self._correct), float(self._seen)
-        self._clear()
-        return taken
-
-    def _clear(self) -> None:
-        self._loss = torch.zeros((), device=self._device)
-        self._correct = torch.zeros((), dtype=torch.int64, device=self._device)
-        self._seen = 0

@@ -18,9 +18,11 @@ from container.training import final_test, host_shards
 from container.training.checkpoint import Checkpoints
 from container.training.decoded import check_rejected
 from container.training.history import History
-from container.training.loop import Processor, Training
+from container.training.loop import Training
 from container.training.optimization import build_criterion
+from container.training.passes import Passes
 from container.training.preparation import prepare
+from container.training.processor import Processor
 from container.training.quantization import Int8Form, quantize
 from container.training.stopping import Stopped, StopSignal
 from container.training.world import World, joined
@@ -107,14 +109,15 @@ def _train(
     )
     labels = host_shards.all_labels(splits["train"].labels, images, world)
     criterion = build_criterion(options, labels, len(images.classes))
-    training = Training(
+    passes = Passes(
         prepared.trained, options, criterion, processor, observer, stop, len(images.classes), world
     )
     try:
         tested = len(sources["test"]) > 0
+        training = Training(passes, options, observer)
         training.fit(sources["train"], sources["validation"], checkpoints, history, tested=tested)
         if tested:
-            score = training.evaluate(sources["test"], "Test")
+            score = passes.evaluate(sources["test"], "Test")
             values = final_test.measure(score, images.classes)
             say(metrics.line(values))
             final_test.summarise(score, images.classes)
