@@ -279,7 +279,8 @@ def observing(job: Job, options: Hyperparameters, *, first: bool = True) -> Iter
     Of several processes that train together only the first is to be observed.
     """
     if not first:
-        yield Observer(job, replace(options, profile=False, tensorboard=False), first=False)
+        quiet = replace(options, profile=False, tensorboard=False, rules="off")
+        yield Observer(job, quiet, first=False)
         return
     observer = Observer(job, options)
     try:

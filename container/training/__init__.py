@@ -54,7 +54,10 @@ def _fail(job: Job | None, error: Exception) -> int:
         print(f"error: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
-    if job:
+    another_said_why = (
+        job and job.failure_file.exists() and isinstance(error, torchrun.LostConnectionError)
+    )
+    if job and not another_said_why:
         try:
             job.fail(error)
         except OSError as unwritten:

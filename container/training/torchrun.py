@@ -26,6 +26,10 @@ GRACE_SECONDS = 110
 """For the processes to save what they have learned, of the 120 that SageMaker gives."""
 
 
+class LostConnectionError(UserError):
+    """Another process of the job has failed, and its own reason says more than this one."""
+
+
 def is_needed(environment: JobEnvironment) -> bool:
     """Whether this job needs more processes, and this is not already one of them."""
     together = len(environment.hosts) > 1 or processors.nvidia_devices() > 1

@@ -20,6 +20,7 @@ from container.errors import UserError
 from container.progress import say
 from container.training.stopping import Stopped
 from container.training.synchronised import synchronise_batch_norms
+from container.training.torchrun import LostConnectionError
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others where they may be at different work."""
@@ -137,7 +138,7 @@ def joined(hosts: Sequence[str], host: str) -> Iterator[World]:
     """The world that torchrun's variables describe; without them a world of one.
 
     Raises:
-        UserError: the others cannot be reached any more.
+        LostConnectionError: the others cannot be reached any more.
     """
     if "RANK" not in os.environ:
         yield World(host=host)
@@ -163,7 +164,7 @@ def joined(hosts: Sequence[str], host: str) -> Iterator[World]:
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
-        raise UserError(
+        raise LostConnectionError(
             f"{host} lost the connection to another process of this job (its hosts: "
             f"{', '.join(hosts[:10])}), which failed or was taken away; its own log says why. "
             "Start the job again: it goes on from its last checkpoint."

@@ -100,7 +100,7 @@ def test_two_hosts_learn_what_one_would(image: str, base: Path, cluster: Start) 
     for name in ("conv1.weight", "layer3.0.conv1.weight", "layer4.1.bn2.running_var"):
         change = expected[name] - start[name]
         difference = np.linalg.norm(learned[name] - expected[name])
-        assert difference < 0.03 * np.linalg.norm(change), name
+        assert difference < 0.1 * np.linalg.norm(change), name
     assert not list((base / "algo-2/model").iterdir())
 
 

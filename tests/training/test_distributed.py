@@ -119,7 +119,7 @@ def test_two_hosts_learn_the_weights_that_one_would(
     }
     for name in ("fc.bias", *changed[options["trainable"]]):
         alone, together = (learned(each, name) - start[name] for each in (opt_ml, first))
-        assert np.linalg.norm(alone - together) < 0.03 * np.linalg.norm(alone), name
+        assert np.linalg.norm(alone - together) < 0.1 * np.linalg.norm(alone), name
     assert [list(entry.values()) for entry in first.metrics()] == [
         pytest.approx(list(entry.values()), rel=1e-3) for entry in opt_ml.metrics()
     ]
