@@ -1,7 +1,8 @@
 """The loaded model: from an image in a request to one probability per class."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ EncodedOrPixels = bytes | Pixels
 """An image as the client sent it: a file's bytes, or an array (height, width, 3)."""
 Probabilities = NDArray[np.float32]
 """One number per class, in the order of the classes; they add up to 1."""
+
+Decoded = TypeVar("Decoded")
 
 
 class Classifier:
@@ -95,6 +98,11 @@ class Classifier:
         if isinstance(image, bytes):
             return preprocessing(image)
         return preprocessing.from_pixels(image)
+
+    def in_turn(self, decode: Callable[[], Decoded]) -> Decoded:
+        """Decode an image in some other way, when its turn has come. Raises OverloadedError."""
+        with self._turns:
+            return decode()
 
 
 def softmax(scores: Scores) -> Probabilities:

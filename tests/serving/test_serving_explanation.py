@@ -3,10 +3,8 @@
 import base64
 import io
 import json
-import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from opt_ml import ROOT
 from PIL import Image
 from planted_evidence import FRUITS, RADIUS, anywhere, scene
 from serving_artifacts import CLASSES, encoded, npy, photograph
-from werkzeug.serving import make_server
 
 from container.images import Preprocessing
 from container.serving import classifier, settings
@@ -280,39 +277,6 @@ def test_what_cannot_be_explained_is_said_in_a_sentence(
     code, sentence = refusal(random_client, accept, body)
     assert code == status
     assert words in sentence
-
-
-def test_the_document_s_curl_lines_do_what_it_says(client: FlaskClient, tmp_path: Path) -> None:
-    text = (ROOT / "docs/serving.md").read_text()
-    section = text[text.index("## Explanations") : text.index("## The page")]
-    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    scene_of = scene(np.random.default_rng(1), "lemon", (0.5, 0.5))
-    Image.fromarray(scene_of).save(tmp_path / "photo.jpg", quality=95)
-    server = make_server("127.0.0.1", 0, client.application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        commands = block.replace("localhost:8080", f"127.0.0.1:{server.port}")
-        shell = 'curl() { command curl --silent --show-error --fail "$@"; echo; }; set -e\n'
-        done = subprocess.run(
-            ["bash", "-c", shell + commands],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-    answers = [json.loads(line)["explanation"] for line in done.stdout.splitlines() if line]
-    assert [(answer["method"], answer["label"]) for answer in answers] == [
-        ("cam", "lemon"),
-        ("cam", "plum"),
-        ("occlusion", "plum"),
-    ]
-    with Image.open(tmp_path / "overlay.png") as overlay:
-        assert overlay.format == "PNG"
 
 
 def test_what_takes_too_long_is_given_up(

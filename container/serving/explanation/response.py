@@ -38,7 +38,9 @@ def body(
     if form.media_type == answer.PNG:
         index = wanted.index(classifier.facts.classes)
         _, explanation = classifier.explain(wanted.method, image, index)
-        return picture.overlay(image, classifier.facts.preprocessing, explanation)
+        preprocessing = classifier.facts.preprocessing
+        # It decodes the image once more, which may take hundreds of megabytes.
+        return classifier.in_turn(lambda: picture.overlay(image, preprocessing, explanation))
     entry = _entry(classifier, form, wanted, image)
     return f"{entry}\n" if form.media_type == answer.JSON_LINES else entry
 
