@@ -358,7 +358,7 @@ def test_a_job_of_the_service_marks_its_end_too(job: Job, monkeypatch: pytest.Mo
 def test_a_missing_smdebug_is_reported(
     job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("smdebug_hook", "forgiving_hook", "step_file"):
+    for name in ("smdebug_hook", "forgiving_hook", "writers", "step_file"):
         monkeypatch.delitem(sys.modules, f"container.debugging.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "smdebug", None)
     assert isinstance(create_hook(job, "losses"), hooks.Hook)
