@@ -10,6 +10,7 @@ from benchmarks import all_layers, frozen_backbone, gpu_step, hooks, serving
 from benchmarks.quietness import Quietness
 from benchmarks.table import as_markdown, describe_machine
 
+PEERS = "peers"
 BENCHMARKS = {
     "frozen": ("Training the head on a frozen backbone", frozen_backbone.resnet18),
     "frozen50": ("The same with ResNet-50", frozen_backbone.resnet50),
@@ -18,6 +19,7 @@ BENCHMARKS = {
     "all": ("Training more than the head on a CPU", all_layers.run),
     "gpu": ("Training all layers on a GPU", gpu_step.run),
     "serving": ("Serving ResNet-18 on a CPU", serving.run),
+    PEERS: ("Serving ResNet-18 beside other servers", serving.run_with_peers),
     "hooks": ("Watching a training", hooks.run),
 }
 RESULTS = Path(__file__).resolve().parent / "results.md"
@@ -28,11 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="few images and seconds; no results")
+    parser.add_argument("--peers", action="store_true", help="install other servers and run them")
     options = parser.parse_args()
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; known are {', '.join(BENCHMARKS)}")
-    for name in options.names or BENCHMARKS:
+    names = options.names or [name for name in BENCHMARKS if name != PEERS]
+    for name in [*names, *([PEERS] if options.peers else [])]:
         title, run = BENCHMARKS[name]
         quietness = Quietness()
         with tempfile.TemporaryDirectory(prefix="kennel-bench-") as scratch:

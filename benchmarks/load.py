@@ -21,29 +21,49 @@ class Load:
 
 
 def measure(
-    port: int, body: bytes, *, clients: int, seconds: float, content_type: str = "image/jpeg"
+    port: int,
+    body: bytes,
+    *,
+    clients: int,
+    seconds: float,
+    content_type: str = "image/jpeg",
+    path: str = "/invocations",
 ) -> Load:
     """Post the same image from `clients` connections for some seconds, after a short warm-up."""
+
+    request = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as first:
+        first.sendall(request)  # which may take seconds in a process that has just started
+        _read_answer(first)
     latencies: list[float] = []
+    failures: list[str] = []
     warm = time.perf_counter() + seconds / 4
     end = warm + seconds
 
-    request = (
-        f"POST /invocations HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-    failures: list[str] = []
-
     def client() -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while (started := time.perf_counter()) < end and not failures:
+        connection = None
+        while (started := time.perf_counter()) < end and not failures:
+            if connection is None:
+                connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
                 connection.sendall(request)
-                status = _read_answer(connection)
-                if status != b"200":
-                    failures.append(status.decode())
-                if started >= warm:
-                    latencies.append(time.perf_counter() - started)
+                status, stays = _read_answer(connection)
+            except (OSError, RuntimeError) as error:
+                failures.append(str(error))
+                break
+            if status != b"200":
+                failures.append(f"the server answered {status.decode()}")
+            if started >= warm:
+                latencies.append(time.perf_counter() - started)
+            if not stays:  # gunicorn's plain workers close after every answer
+                connection.close()
+                connection = None
+        if connection is not None:
+            connection.close()
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:
@@ -51,7 +71,9 @@ def measure(
     for thread in threads:
         thread.join()
     if failures:
-        raise RuntimeError(f"the server answered {failures[0]}")
+        raise RuntimeError(failures[0])
+    if not latencies:
+        raise RuntimeError(f"no request was answered within {seconds:g} seconds")
     milliseconds = 1000 * np.array(latencies)
     return Load(
         len(latencies) / seconds,
@@ -60,8 +82,8 @@ def measure(
     )
 
 
-def _read_answer(connection: socket.socket) -> bytes:
-    """Take one answer off the connection; its status."""
+def _read_answer(connection: socket.socket) -> tuple[bytes, bool]:
+    """Take one answer off the connection; its status, and whether the connection stays."""
     data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += _receive(connection)
@@ -73,7 +95,7 @@ def _read_answer(connection: socket.socket) -> bytes:
         length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         while len(data) < end + 4 + length:
             data += _receive(connection)
-    return data.split(b" ", 2)[1]
+    return data.split(b" ", 2)[1], b"connection: close" not in head
 
 
 def _receive(connection: socket.socket) -> bytes:
