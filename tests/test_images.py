@@ -171,10 +171,10 @@ def test_a_mutated_image_is_decoded_or_refused(
     assert min(pixels.shape[:2]) == 32
 
 
-def test_evaluation_and_serving_cut_the_same_square() -> None:
+def test_serving_s_square_is_the_middle_of_the_whole_image() -> None:
     preprocessing = Preprocessing.for_image_size(32)
     image = gradient(100, 80)
     from_bytes = preprocessing(encode(image))
-    in_training = center_crop(decode(encode(image), 37), 32)
-    assert np.abs(from_bytes.astype(int) - in_training).max() <= 1, "up to rounding"
+    middle = center_crop(decode(encode(image), 37), 32)
+    assert np.abs(from_bytes.astype(int) - middle).max() <= 1, "up to rounding"
     assert np.array_equal(from_bytes, preprocessing.from_pixels(np.asarray(image)))

@@ -8,12 +8,12 @@ import csv
 import errno
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from container.training.dataset import Split
 from container.training.image_files import ImageFile, Rejected
 from container.training.stopping import StopSignal
 
+T = TypeVar("T")
 MAX_FILE_BYTES = 256 * 2**20
 
 
@@ -65,8 +66,10 @@ class SplitImages(Protocol):
         """The number of readable images."""
 
 
-def decode_split(split: Split, short_side: int, name: str, stop: StopSignal) -> DecodedImages:
-    """Decode the images of a split on all cores, in order.
+def decode_split(
+    split: Split, short_side: int, name: str, stop: StopSignal, *, crop: int | None = None
+) -> DecodedImages:
+    """Decode the images of a split on all cores, in order; see `container.images.decode`.
 
     Raises:
         UserError: the temporary directory is full.
@@ -76,7 +79,9 @@ def decode_split(split: Split, short_side: int, name: str, stop: StopSignal) -> 
     kept: list[int] = []
     rejected: list[Rejected] = []
     with tempfile.TemporaryFile() as file:
-        outcomes = decode_files(split.paths, short_side)
+        outcomes = decode_files(
+            split.paths, lambda path: decode(path.read_bytes(), short_side, crop=crop)
+        )
         for index, outcome in enumerate(track(outcomes, total=len(split), description=name)):
             stop.check()
             if isinstance(outcome, Rejected):
@@ -119,28 +124,30 @@ def check_rejected(
     return len(rejected)
 
 
-def decode_files(paths: Sequence[ImageFile], short_side: int) -> Iterator[Pixels | Rejected]:
+def decode_files(
+    paths: Sequence[ImageFile], decoder: Callable[[ImageFile], T]
+) -> Iterator[T | Rejected]:
     """Decode in threads (Pillow lets go of the interpreter), few images ahead of the reader."""
     remaining = iter(paths)
     with ThreadPoolExecutor(processors.available()) as pool:
-        waiting: list[Future[Pixels | Rejected]] = [
-            pool.submit(_decode_file, path, short_side) for path in islice(remaining, 64)
+        waiting: list[Future[T | Rejected]] = [
+            pool.submit(_decode_file, path, decoder) for path in islice(remaining, 64)
         ]
         try:
             while waiting:
                 yield waiting.pop(0).result()
                 for path in islice(remaining, 1):
-                    waiting.append(pool.submit(_decode_file, path, short_side))
+                    waiting.append(pool.submit(_decode_file, path, decoder))
         finally:
             for future in waiting:
                 future.cancel()
 
 
-def _decode_file(path: ImageFile, short_side: int) -> Pixels | Rejected:
+def _decode_file(path: ImageFile, decoder: Callable[[ImageFile], T]) -> T | Rejected:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return Rejected(path, f"The file is larger than {MAX_FILE_BYTES // 2**20} MiB.")
-        return decode(path.read_bytes(), short_side)
+        return decoder(path)
     except ImageError as error:
         return Rejected(path, str(error))
     except OSError as error:

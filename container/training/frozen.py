@@ -19,7 +19,7 @@ from torch import Tensor
 
 from container import processors
 from container.errors import UserError
-from container.images import Pixels, Preprocessing, center_crop, decode
+from container.images import Pixels, Preprocessing, decode
 from container.progress import say, track
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone
@@ -30,6 +30,7 @@ from container.training.image_files import ImageFile, Rejected
 from container.training.stopping import StopSignal
 
 PLAIN = "plain"
+"""What serving sees of an image."""
 MIRRORED = "mirrored"
 ROWS_PER_FILE = 4096
 BYTES_PER_FILE = 64 * 2**20
@@ -54,9 +55,12 @@ class FrozenImages:
 class DecodedLater(Sequence[Pixels]):
     """The pixels of images of which only the features are kept, decoded when asked for."""
 
-    def __init__(self, paths: Sequence[ImageFile], short_side: int) -> None:
+    def __init__(
+        self, paths: Sequence[ImageFile], short_side: int, crop: int | None = None
+    ) -> None:
         self._paths = paths
         self._short_side = short_side
+        self._crop = crop
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -67,8 +71,9 @@ class DecodedLater(Sequence[Pixels]):
     def __getitem__(self, index: slice) -> Sequence[Pixels]: ...
     def __getitem__(self, index: int | slice) -> Pixels | Sequence[Pixels]:
         if isinstance(index, slice):
-            return DecodedLater(self._paths[index], self._short_side)
-        return decode(self._paths[index].read_bytes(), self._short_side)
+            return DecodedLater(self._paths[index], self._short_side, self._crop)
+        data = self._paths[index].read_bytes()
+        return decode(data, self._short_side, crop=self._crop)
 
 
 def view_names(count: int, *, flip: bool, crop_scale: float) -> tuple[str, ...]:
@@ -172,7 +177,11 @@ class FeatureExtractor:
         keys: list[Key] = []
         images: list[Pixels] = []
         size = self.backbone.batch_size
-        outcomes = decode_files(tuple(missing), self.preprocessing.resize_size)
+
+        def views_of(path: ImageFile) -> list[Pixels]:
+            return self._views(path.read_bytes(), digests[path], missing[path])
+
+        outcomes = decode_files(tuple(missing), views_of)
         shown = track(outcomes, total=len(missing), description="Computing features")
         for (path, views), outcome in zip(missing.items(), shown, strict=True):
             self.stop.check()
@@ -180,22 +189,28 @@ class FeatureExtractor:
                 rejected[path] = outcome
                 continue
             keys += [(digests[path], view) for view in views]
-            images += [self._view(outcome, digests[path], view) for view in views]
+            images += outcome
             while len(images) >= size:
                 yield keys[:size], self.backbone(np.stack(images[:size]))
                 del keys[:size], images[:size]
         if images:
             yield keys, self.backbone(np.stack(images))
 
-    def _view(self, pixels: Pixels, digest: bytes, view: str) -> Pixels:
-        if view == PLAIN:
-            return center_crop(pixels, self.preprocessing.image_size)
-        if view == MIRRORED:
-            return center_crop(pixels, self.preprocessing.image_size)[:, ::-1]
-        # Any run that asks for this view of this image gets the same one.
-        seed = hashlib.sha256(digest + view.encode()).digest()
-        generator = np.random.default_rng(list(seed))
-        return self.augmentation(pixels, generator, self.preprocessing.image_size)
+    def _views(self, data: bytes, digest: bytes, names: Sequence[str]) -> list[Pixels]:
+        crops = set(names) - {PLAIN, MIRRORED}
+        # The very function that serving calls; crops need more of the image than it keeps.
+        square = self.preprocessing(data) if len(crops) < len(names) else None
+        whole = decode(data, self.preprocessing.resize_size) if crops else None
+        views: list[Pixels] = []
+        for name in names:
+            if whole is not None and name in crops:
+                # Any run that asks for this view of this image gets the same one.
+                seed = hashlib.sha256(digest + name.encode()).digest()
+                generator = np.random.default_rng(list(seed))
+                views.append(self.augmentation(whole, generator, self.preprocessing.image_size))
+            elif square is not None:
+                views.append(square if name == PLAIN else square[:, ::-1])
+        return views
 
     def _gather(
         self,
@@ -212,7 +227,11 @@ class FeatureExtractor:
             rows=stored,
             positions=np.array(positions, np.int64).reshape(len(paths), len(views)),
             labels=np.array([split.labels[index] for index in kept], dtype=np.int64),
-            images=DecodedLater(paths, self.preprocessing.resize_size),
+            images=DecodedLater(
+                paths,
+                self.preprocessing.resize_size,
+                self.preprocessing.image_size if views == (PLAIN,) else None,
+            ),
             paths=paths,
             rejected=tuple(rejected[path] for path in split.paths if path in rejected),
         )

@@ -70,7 +70,14 @@ def _pixels(
     """Decode every image, for a network that sees new views in every epoch."""
     with world.together():
         splits = {
-            name: decode_split(split, preprocessing.resize_size, f"Decoding {name} images", stop)
+            name: decode_split(
+                split,
+                preprocessing.resize_size,
+                f"Decoding {name} images",
+                stop,
+                # As serving sees them; of training images other squares are wanted too.
+                crop=None if name == "train" else preprocessing.image_size,
+            )
             for name, split in images.splits().items()
         }
     shares = host_shards.shares(splits, images, options.batch_size, world)
