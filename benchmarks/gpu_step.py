@@ -13,12 +13,12 @@ from benchmarks.photographs import write_photographs
 from benchmarks.table import Row, middle
 from container import model
 from container.images import Preprocessing
+from container.stopping import StopSignal
 from container.training.augmentation import Augmentation
 from container.training.dataset import Split
 from container.training.decoded import decode_split
 from container.training.pixels import PixelSource
 from container.training.source import Batch, Share
-from container.training.stopping import StopSignal
 
 BATCH_SIZE = 256
 CLASSES = 8

@@ -26,10 +26,10 @@ from benchmarks.photographs import write_photographs
 from benchmarks.table import Row, middle
 from container import artifact, model, openvino_resnet, processors
 from container.images import Preprocessing
+from container.stopping import StopSignal
 from container.training.dataset import Split
 from container.training.decoded import decode_split
 from container.training.quantization import quantize
-from container.training.stopping import StopSignal
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = 133

@@ -85,6 +85,19 @@ def test_serving_imports_nothing_that_only_training_needs() -> None:
     assert importers("container/serving", "container.training", "container.debugging") == set()
 
 
+def test_the_rooms_know_each_other_one_way_only() -> None:
+    rooms = ("training", "debugging", "serving")
+    known = {
+        (source, target)
+        for source in rooms
+        for target in rooms
+        if source != target and importers(f"container/{source}", f"container.{target}")
+    }
+    assert known == {("training", "debugging")}
+    for path in (ROOT / "container").glob("*.py"):
+        assert not any(name.split(".")[1] in rooms for name in imports(path) if "." in name), path
+
+
 def test_the_server_loads_neither_torch_nor_smdebug(tmp_path: Path) -> None:
     loaded = loaded_by("import container.serving.app, container.serving.server", tmp_path)
     assert not loaded & {"torch", "torchvision", "smdebug", "sagemaker_training"}

@@ -45,7 +45,7 @@ from container.hyperparameters import Hyperparameters, as_strings
 from container.job import Job
 from container.metrics import Metric
 from container.progress import say
-from container.training.stopping import Stopped
+from container.stopping import Stopped
 
 
 class Observer:

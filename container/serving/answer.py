@@ -16,7 +16,7 @@ from container.images import ImageError
 from container.serving.classifier import Probabilities
 from container.serving.explanation import wanted
 from container.serving.explanation.wanted import Wanted
-from container.serving.items import Outcome
+from container.serving.inputs.items import Outcome
 
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"

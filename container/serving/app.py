@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from flask import Flask, Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from container.serving import model_routes, openapi, page
+from container.serving import openapi, page
 from container.serving.intake import read_body
 from container.serving.invocation import Call, Model
-from container.serving.loading import Loading
-from container.serving.model_table import ModelTable
+from container.serving.models import model_routes
+from container.serving.models.loading import Loading
+from container.serving.models.model_table import ModelTable
 from container.serving.reports import error_response, json_response
 from container.serving.settings import THREADS_FOR_PINGS, Settings
 from container.serving.telemetry import Telemetry

@@ -11,15 +11,15 @@ from werkzeug.exceptions import NotImplemented as NotThere
 from container import artifact
 from container.artifact import Facts
 from container.images import Pixels
-from container.serving import engine
-from container.serving.batcher import Batcher
-from container.serving.engine import Engine, Scores
+from container.serving.engines import engine
+from container.serving.engines.batcher import Batcher
+from container.serving.engines.engine import Engine, Scores
+from container.serving.engines.turns import Turns
 from container.serving.explanation.activations import Square
 from container.serving.explanation.explainer import Explainer
 from container.serving.explanation.explanation import Explanation
 from container.serving.explanation.wanted import Method
 from container.serving.settings import Settings
-from container.serving.turns import Turns
 
 EncodedOrPixels = bytes | Pixels
 """An image as the client sent it: a file's bytes, or an array (height, width, 3)."""

@@ -12,10 +12,11 @@ from werkzeug.datastructures import MIMEAccept
 
 from container import processors
 from container.images import ImageError
-from container.serving import answer, payload
+from container.serving import answer
 from container.serving.classifier import Classifier
 from container.serving.explanation import response
-from container.serving.items import OUT_OF_TIME, Item, Outcome
+from container.serving.inputs import payload
+from container.serving.inputs.items import OUT_OF_TIME, Item, Outcome
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from flask import Flask, Response
 
 from container.serving.answer import CSV, JSON, JSON_LINES, PNG
 from container.serving.explanation.wanted import METHODS
-from container.serving.payload import FORM_TYPE, IMAGE_TYPES
+from container.serving.inputs.payload import FORM_TYPE, IMAGE_TYPES
 
 Document = dict[str, Any]
 

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Servi
 
 from container.images import ImageError, ImageTooLargeError
 from container.serving.answer import JSON
-from container.serving.turns import OverloadedError
+from container.serving.engines.turns import OverloadedError
 
 log = logging.getLogger(__name__)
 

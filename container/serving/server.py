@@ -29,8 +29,8 @@ from container.serving.worker import Worker
 
 if TYPE_CHECKING:
     from container.serving.invocation import Model
-    from container.serving.loading import Loading
-    from container.serving.model_table import ModelTable
+    from container.serving.models.loading import Loading
+    from container.serving.models.model_table import ModelTable
 
 log = logging.getLogger(__name__)
 
@@ -151,15 +151,15 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         _Master(self).run()
 
     def _loading(self) -> "Loading":
-        from container.serving.loading import Loading
+        from container.serving.models.loading import Loading
 
         loading = Loading(self._load_model, _give_up)
         loading.start()
         return loading
 
     def _table(self) -> "ModelTable":
-        from container.serving import served
-        from container.serving.model_table import ModelTable
+        from container.serving.models import served
+        from container.serving.models.model_table import ModelTable
 
         self._loaded_once[0] = 1
         root = self._settings.models_root
@@ -167,7 +167,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return ModelTable(root, partial(served.load, self._settings, self._slot))
 
     def _load_model(self) -> "Model":
-        from container.serving import served
+        from container.serving.models import served
 
         started = time.monotonic()
         model = served.load(self._settings, self._slot)

@@ -9,8 +9,8 @@ from container.errors import UserError
 from container.hyperparameters import parse
 from container.job import Job
 from container.quick_start import import_torchvision
+from container.stopping import Stopped, StopSignal
 from container.training import flags, script_mode, torchrun
-from container.training.stopping import Stopped, StopSignal
 
 
 def main(argv: Sequence[str]) -> int:

@@ -13,9 +13,9 @@ import numpy as np
 
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters
+from container.image_files import ImageFile, Rejected
 from container.images import SUFFIXES
 from container.training.folders import Folder, by_place, read_channel
-from container.training.image_files import ImageFile, Rejected
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),

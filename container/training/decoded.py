@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from container import processors
 from container.errors import UserError
+from container.image_files import ImageFile, Rejected
 from container.images import ImageError, Pixels, decode
 from container.progress import track
+from container.stopping import StopSignal
 from container.training.dataset import Split
-from container.training.image_files import ImageFile, Rejected
-from container.training.stopping import StopSignal
 
 T = TypeVar("T")
 MAX_FILE_BYTES = 256 * 2**20

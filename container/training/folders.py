@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from container.errors import UserError
+from container.image_files import ImageFile, Member, Rejected
 from container.images import SUFFIXES
 from container.training import archives, tar_shards
-from container.training.image_files import ImageFile, Member, Rejected
 
 _IGNORED = (".", "__MACOSX")
 _LINKED_LEVELS = 2

@@ -19,15 +19,15 @@ from torch import Tensor
 
 from container import processors
 from container.errors import UserError
+from container.image_files import ImageFile, Rejected
 from container.images import Pixels, Preprocessing, decode
 from container.progress import say, track
+from container.stopping import StopSignal
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone
 from container.training.dataset import Split
 from container.training.decoded import MAX_FILE_BYTES, decode_files
 from container.training.feature_store import FeatureStore, Key, StoredRows
-from container.training.image_files import ImageFile, Rejected
-from container.training.stopping import StopSignal
 
 PLAIN = "plain"
 """What serving sees of an image."""

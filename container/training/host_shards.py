@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters
+from container.image_files import Rejected
 from container.job import JobEnvironment
 from container.training import dataset
 from container.training.dataset import Dataset, Split
 from container.training.decoded import SplitImages
-from container.training.image_files import Rejected
 from container.training.source import Share, steps_per_epoch
 from container.training.world import World
 

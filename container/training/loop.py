@@ -9,12 +9,12 @@ from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.metrics import Metric
 from container.progress import say
+from container.stopping import Stopped
 from container.training.averaging import WeightAverage
 from container.training.checkpoint import Checkpoints, Position, State
 from container.training.history import History
 from container.training.passes import Passes, Score
 from container.training.source import Source, steps_per_epoch
-from container.training.stopping import Stopped
 
 
 class Training:

@@ -13,6 +13,7 @@ from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.model import train_trainable
 from container.progress import track
+from container.stopping import Stopped, StopSignal
 from container.training.averaging import WeightAverage
 from container.training.checkpoint import Position
 from container.training.mixup import mix
@@ -20,7 +21,6 @@ from container.training.optimization import build_optimizer, learning_rate
 from container.training.processor import Processor
 from container.training.rate_search import STEPS, RateSearch, search
 from container.training.source import Batch, Source, steps_per_epoch
-from container.training.stopping import Stopped, StopSignal
 from container.training.world import World
 
 

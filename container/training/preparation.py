@@ -11,6 +11,7 @@ from container import model
 from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
 from container.progress import say
+from container.stopping import StopSignal
 from container.training import host_shards
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone, Cut
@@ -22,7 +23,6 @@ from container.training.frozen import PLAIN, FeatureExtractor, view_names
 from container.training.head import FrozenSource, Head, LastStage
 from container.training.pixels import PixelSource
 from container.training.source import Source
-from container.training.stopping import StopSignal
 from container.training.world import World
 
 

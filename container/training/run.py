@@ -14,6 +14,7 @@ from container.hyperparameters import Hyperparameters, as_strings
 from container.images import Preprocessing
 from container.job import Job, JobEnvironment
 from container.progress import say
+from container.stopping import Stopped, StopSignal
 from container.training import final_test, host_shards
 from container.training.checkpoint import Checkpoints
 from container.training.decoded import check_rejected
@@ -24,7 +25,6 @@ from container.training.passes import Passes
 from container.training.preparation import prepare
 from container.training.processor import Processor
 from container.training.quantization import Int8Form, quantize
-from container.training.stopping import Stopped, StopSignal
 from container.training.world import World, joined
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from container.errors import UserError
+from container.image_files import Member
 from container.images import SUFFIXES
 from container.training.archives import MAX_MEMBERS
-from container.training.image_files import Member
 
 _MAX_CLASS_BYTES = 1024
 

@@ -16,7 +16,7 @@ from container import processors
 from container.errors import UserError
 from container.job import Job, JobEnvironment
 from container.progress import say
-from container.training.stopping import StopSignal
+from container.stopping import StopSignal
 
 PORT = "7777"
 """Of the first host, as in SageMaker's own toolkit; MASTER_PORT wins over it."""

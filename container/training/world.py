@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from container import progress
 from container.errors import UserError
 from container.progress import say
-from container.training.stopping import Stopped
+from container.stopping import Stopped
 from container.training.synchronised import synchronise_batch_norms
 from container.training.torchrun import LostConnectionError
 

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from container.serving import settings
 from container.serving.app import create_app
 from container.serving.classifier import Classifier
-from container.serving.loading import Loading
+from container.serving.models.loading import Loading
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 

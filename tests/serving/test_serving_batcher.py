@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from container.images import Pixels
-from container.serving.batcher import Batcher
-from container.serving.engine import Images, Scores
-from container.serving.turns import OverloadedError
+from container.serving.engines.batcher import Batcher
+from container.serving.engines.engine import Images, Scores
+from container.serving.engines.turns import OverloadedError
 
 
 class Gated:

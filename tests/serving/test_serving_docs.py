@@ -121,7 +121,8 @@ def test_explanations(directory: Path) -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     from container import images
-    from container.serving import archives, items, patience, server
+    from container.serving import patience, server
+    from container.serving.inputs import archives, items
 
     for said in (
         f"| {items.MAX_IMAGES} |",

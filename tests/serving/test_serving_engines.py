@@ -15,9 +15,10 @@ from serving_artifacts import CLASSES
 from container import artifact, model, resnet
 from container.errors import UserError
 from container.hyperparameters import RESNETS
-from container.serving import classifier, engine, settings
-from container.serving.openvino_engine import OpenVinoEngine
-from container.serving.torch_engine import TorchEngine
+from container.serving import classifier, settings
+from container.serving.engines import engine
+from container.serving.engines.openvino_engine import OpenVinoEngine
+from container.serving.engines.torch_engine import TorchEngine
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -81,7 +82,7 @@ def test_torch_s_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     in_torch = TorchEngine(facts, weights, "float32", 0)
     images = np.repeat(artifact.reference_images(facts.preprocessing), 3, axis=0)
     whole = in_torch.scores(images)
-    monkeypatch.setattr("container.serving.torch_engine.BATCH", 4)
+    monkeypatch.setattr("container.serving.engines.torch_engine.BATCH", 4)
     assert np.allclose(in_torch.scores(images), whole, atol=1e-4)
 
 

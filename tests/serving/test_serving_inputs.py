@@ -17,7 +17,7 @@ from serving_artifacts import CLASSES, encoded, npy, photograph
 from serving_requests import base64_of
 from werkzeug.test import TestResponse
 
-from container.serving import archives, items
+from container.serving.inputs import archives, items
 from container.serving.invocation import Pipeline
 
 GOOD = [encoded(photograph(seed)) for seed in range(3)]

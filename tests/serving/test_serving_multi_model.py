@@ -19,10 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from serving_artifacts import encoded, photograph
 from werkzeug.test import TestResponse
 
-from container.serving import model_table, served
 from container.serving import settings as server_settings
 from container.serving.app import create_app
-from container.serving.model_table import ModelTable
+from container.serving.models import model_table, served
+from container.serving.models.model_table import ModelTable
 
 PHOTOGRAPH = encoded(photograph())
 ARCHITECTURES = {"a": "resnet18", "b": "resnet34", "c": "resnet50"}

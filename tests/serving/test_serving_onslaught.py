@@ -11,7 +11,7 @@ import pytest
 import serving_artifacts
 from serving_fuzz import Fuzzer, Request
 
-from container.serving import memory
+from container.serving.models import memory
 
 ALLOWED = {200, 400, 406, 413, 415}
 SLOWEST_SECONDS = 5.0

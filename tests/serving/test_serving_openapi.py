@@ -17,11 +17,13 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from serving_artifacts import encoded, photograph
 from werkzeug.test import Client
 
-from container.serving import answer, payload, served
+from container.serving import answer
 from container.serving import settings as server_settings
 from container.serving.app import create_app
-from container.serving.loading import Loading
-from container.serving.model_table import ModelTable
+from container.serving.inputs import payload
+from container.serving.models import served
+from container.serving.models.loading import Loading
+from container.serving.models.model_table import ModelTable
 
 IMAGE = encoded(photograph(size=(40, 30)))
 ENCODED = st.binary(max_size=200) | st.just(IMAGE)

@@ -18,7 +18,7 @@ from werkzeug.serving import make_server
 
 from container.serving import classifier, page, settings
 from container.serving.app import create_app
-from container.serving.model_table import ModelTable
+from container.serving.models.model_table import ModelTable
 
 CLASSES = tuple(
     "a breed whose name is long enough for two lines" if n == 7 else f"breed <b>{n}</b>"

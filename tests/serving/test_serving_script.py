@@ -12,7 +12,8 @@ from serving_artifacts import encoded, photograph
 from werkzeug.test import TestResponse
 
 from container.errors import UserError
-from container.serving import served, settings
+from container.serving import settings
+from container.serving.models import served
 
 PHOTOGRAPH = encoded(photograph())
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from container.serving.turns import OverloadedError, Turns
+from container.serving.engines.turns import OverloadedError, Turns
 
 
 def until(condition: object) -> None:

@@ -20,9 +20,9 @@ from container.images import Preprocessing
 from container.serving import classifier, settings
 from container.serving.app import create_app
 from container.serving.classifier import Classifier
+from container.serving.engines.openvino_engine import OpenVinoEngine
 from container.serving.invocation import Model, Pipeline
-from container.serving.loading import Loading
-from container.serving.openvino_engine import OpenVinoEngine
+from container.serving.models.loading import Loading
 
 CLASSES = ("plain", "with, comma", 'with "quotes"', "größer", "last")
 

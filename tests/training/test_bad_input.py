@@ -20,10 +20,10 @@ from PIL import Image, PngImagePlugin
 
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters
+from container.stopping import StopSignal
 from container.training import dataset
 from container.training.dataset import Dataset
 from container.training.decoded import check_rejected, decode_split
-from container.training.stopping import StopSignal
 
 WIDTH, HEIGHT = 64, 40
 

@@ -20,9 +20,9 @@ from safetensors.torch import save_file
 from container import model
 from container.errors import UserError
 from container.job import Job, JobEnvironment
+from container.stopping import StopSignal
 from container.training import torchrun
 from container.training.source import Share
-from container.training.stopping import StopSignal
 
 Array = NDArray[np.float32]
 

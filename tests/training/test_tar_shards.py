@@ -12,9 +12,9 @@ from opt_ml import OptMl, write_images
 
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters
+from container.image_files import Member
 from container.training import dataset
 from container.training.dataset import Dataset
-from container.training.image_files import Member
 
 
 def find(tmp_path: Path, channel: Path) -> Dataset:

@@ -11,7 +11,7 @@ from container.debugging.records import Array
 from container.debugging.results import Result
 from container.debugging.tensors import Tensors
 from container.evaluation import confusion_matrix
-from container.training.image_files import ImageFile
+from container.image_files import ImageFile
 
 
 class Split(Protocol):

@@ -15,7 +15,7 @@ from container import artifact, processors
 from container.artifact import Facts
 from container.errors import UserError
 from container.openvino_resnet import Weights, build_model, compile_model, import_openvino
-from container.serving.engine import Scores, check_weights
+from container.serving.engines.engine import Scores, check_weights
 from container.serving.explanation.explanation import Explanation, winner
 from container.serving.settings import Precision
 

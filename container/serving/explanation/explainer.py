@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotImplemented as NotThere
 from werkzeug.exceptions import ServiceUnavailable
 
 from container.artifact import Facts
-from container.serving.engine import Images, Scores
+from container.serving.engines.engine import Images, Scores
 from container.serving.explanation import activations, deadline
 from container.serving.explanation.activations import Network, OpenVinoNetwork, Square
 from container.serving.explanation.explanation import Explanation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from container.serving.engine import Scores
+from container.serving.engines.engine import Scores
 from container.serving.explanation.wanted import Method
 
 Cells = NDArray[np.float32]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from container.images import Preprocessing
-from container.serving.engine import Images, Scores
+from container.serving.engines.engine import Images, Scores
 from container.serving.explanation.activations import Square
 from container.serving.explanation.deadline import TooSlow
 from container.serving.explanation.explanation import Explanation, winner

@@ -13,7 +13,7 @@ from container.serving.answer import Form
 from container.serving.classifier import Classifier, EncodedOrPixels, softmax
 from container.serving.explanation import picture, view
 from container.serving.explanation.wanted import Wanted
-from container.serving.items import OUT_OF_TIME, Item, Payload
+from container.serving.inputs.items import OUT_OF_TIME, Item, Payload
 
 
 def body(

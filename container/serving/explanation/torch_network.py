@@ -12,7 +12,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from container import model, processors
 from container.artifact import Facts
-from container.serving.engine import Scores
+from container.serving.engines.engine import Scores
 from container.serving.explanation.activations import Activations, Square, weights_again
 from container.serving.explanation.deadline import TooSlow
 from container.serving.explanation.explanation import Explanation, winner

@@ -6,7 +6,7 @@ from pathlib import Path
 from flask import Blueprint, Response
 from werkzeug.exceptions import ServiceUnavailable
 
-from container.serving.loading import Loading
+from container.serving.models.loading import Loading
 from container.serving.reports import json_response
 
 FOLDER = Path(__file__).parent

@@ -5,7 +5,7 @@ from pathlib import Path
 from container.serving import classifier
 from container.serving.classifier import Classifier
 from container.serving.invocation import Model, Pipeline
-from container.serving.script import FILE, Script
+from container.serving.models.script import FILE, Script
 from container.serving.settings import Settings
 
 

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 
 from container.serving.intake import read_body, read_json
 from container.serving.invocation import Model
-from container.serving.model_table import Entry, ModelTable, ModelTableError
+from container.serving.models.model_table import Entry, ModelTable, ModelTableError
 from container.serving.reports import json_response
 
 MAX_NAME = 1024

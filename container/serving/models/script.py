@@ -20,10 +20,11 @@ from werkzeug.exceptions import NotAcceptable, UnsupportedMediaType
 
 from container.errors import UserError
 from container.images import ImageError
-from container.serving import answer, payload
+from container.serving import answer
 from container.serving.classifier import Classifier
+from container.serving.inputs import payload
+from container.serving.inputs.items import Item, Payload
 from container.serving.invocation import Call, Reply, predict_all
-from container.serving.items import Item, Payload
 
 FILE = "code/inference.py"
 FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn")

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from container.images import ImageError
-from container.serving.items import MAX_RECORDS, Content, Item, Payload
+from container.serving.inputs.items import MAX_RECORDS, Content, Item, Payload
 
 MAX_UNPACKED = 256 * 1024 * 1024
 """Bytes of all members together; images hardly shrink in a zip file."""

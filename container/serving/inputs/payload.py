@@ -7,11 +7,11 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.http import parse_options_header
 
 from container.serving import answer
-from container.serving.archives import parse_tar, parse_zip
-from container.serving.arrays import parse_array
-from container.serving.documents import parse_document, parse_lines
-from container.serving.forms import parse_form
-from container.serving.items import Item, Payload
+from container.serving.inputs.archives import parse_tar, parse_zip
+from container.serving.inputs.arrays import parse_array
+from container.serving.inputs.documents import parse_document, parse_lines
+from container.serving.inputs.forms import parse_form
+from container.serving.inputs.items import Item, Payload
 
 IMAGE_TYPES = (
     "image/jpeg",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from container import artifact
 from container.errors import UserError
-from container.serving import memory, script
 from container.serving.classifier import Classifier
 from container.serving.invocation import Model, Pipeline
+from container.serving.models import memory, script
 
 FILES = (artifact.FACTS_FILE, artifact.WEIGHTS_FILE, script.FILE)
 """What is read of a model's directory, and must not be a link that leads out of it."""

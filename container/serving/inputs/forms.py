@@ -3,7 +3,7 @@
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
-from container.serving.items import MAX_IMAGES, Item, Payload
+from container.serving.inputs.items import MAX_IMAGES, Item, Payload
 
 
 def parse_form(boundary: str, body: bytes) -> Payload:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from container import model, processors
 from container.artifact import Facts
 from container.errors import UserError
-from container.serving.engine import Images, Scores
+from container.serving.engines.engine import Images, Scores
 from container.serving.settings import Precision
 
 BATCH = 64

@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from container.images import ImageError
-from container.serving.items import MAX_IMAGES, MAX_RECORDS, Content, Item, Payload
+from container.serving.inputs.items import MAX_IMAGES, MAX_RECORDS, Content, Item, Payload
 
 IMAGE_KEYS = ("image", "b64")
 """Kennel's own name for an image's base64, and TensorFlow Serving's."""

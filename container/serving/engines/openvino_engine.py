@@ -7,7 +7,7 @@ import numpy as np
 
 from container.artifact import Facts
 from container.openvino_resnet import Weights, arithmetic, build_model, compile_model
-from container.serving.engine import Images, Scores
+from container.serving.engines.engine import Images, Scores
 from container.serving.settings import Precision
 
 PROCESSORS_PER_IMAGE = 4

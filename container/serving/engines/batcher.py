@@ -11,8 +11,8 @@ from concurrent.futures import Future
 import numpy as np
 
 from container.images import Pixels
-from container.serving.engine import Engine, Scores
-from container.serving.turns import OverloadedError
+from container.serving.engines.engine import Engine, Scores
+from container.serving.engines.turns import OverloadedError
 
 
 class Batcher:

@@ -63,7 +63,7 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
     if settings.runs_torch:
         if settings.precision == "int8":
             raise UserError("int8 is OpenVINO's; set KENNEL_ENGINE=openvino, or another precision.")
-        from container.serving.torch_engine import TorchEngine
+        from container.serving.engines.torch_engine import TorchEngine
 
         engine: Engine = TorchEngine(facts, _weights(directory, facts), settings.precision, slot)
         check_answers(engine, facts.reference_scores, facts)
@@ -80,7 +80,7 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
             "This model has no int8 form: it lost too much, or was not measured. Set "
             "KENNEL_PRECISION=auto, or train with another int8-loss."
         )
-    from container.serving.openvino_engine import OpenVinoEngine
+    from container.serving.engines.openvino_engine import OpenVinoEngine
 
     weights = _weights(directory, facts)
     engine = OpenVinoEngine(facts, weights, settings.precision, processors.available())
@@ -96,7 +96,7 @@ def _weights(directory: Path, facts: Facts) -> dict[str, NDArray[Any]]:
 
 
 def _int8_engine(directory: Path, facts: Facts, recorded: Int8) -> Engine:
-    from container.serving.openvino_engine import OpenVinoEngine
+    from container.serving.engines.openvino_engine import OpenVinoEngine
 
     weights = dict(artifact.load_int8(directory, recorded))
     int8.check(facts.architecture, len(facts.classes), weights)

@@ -10,7 +10,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
-from container.serving.items import MAX_IMAGES, Item, Payload
+from container.serving.inputs.items import MAX_IMAGES, Item, Payload
 
 MAX_HEADER = 1024
 """Bytes of the array's header that are looked at; numpy.save writes 128."""

@@ -1,0 +1,1 @@
+"""What runs the network, who has a turn at it, and batches where they help."""
