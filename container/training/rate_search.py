@@ -19,8 +19,6 @@ STEPS = 100
 _SMOOTHING = 0.9
 _DIVERGED = 4.0
 """The search ends where the smoothed loss is so many times its lowest value."""
-_MARGIN = 3.0
-"""The steepest fall stands on the brink: training at that rate for long may still diverge."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +69,13 @@ def search(
             "lr=auto found no learning rate: the loss is not a finite number from the first step; "
             "check the images, or set lr yourself."
         )
-    return RateSearch(steepest(np.array(rates), np.array(losses)), rates, losses)
+    return RateSearch(choose(np.array(rates), np.array(losses)), rates, losses)
 
 
-def steepest(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
-    """A third of the rate at which the loss falls fastest on its way to the lowest point.
+def choose(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
+    """Half-way, on a logarithmic axis, from the steepest fall of the loss to its lowest point.
+
+    At the steepest fall learning could be faster; at the lowest point it is about to run away.
 
     Args:
         rates: rising, (N,).
@@ -85,4 +85,4 @@ def steepest(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
     if end < 3:
         return float(rates[0])
     slopes = np.gradient(losses[:end], np.log(rates[:end]))
-    return float(rates[int(slopes.argmin())] / _MARGIN)
+    return float(np.sqrt(rates[int(slopes.argmin())] * rates[end - 1]))

@@ -44,11 +44,14 @@ def server(environment: Mapping[str, str], log: Path) -> Iterator[None]:
                 pass_fds=[listener.fileno()],
                 start_new_session=True,
             )
+        outer = os.environ.get(VARIABLE)
         os.environ[VARIABLE] = path
         try:
             yield
         finally:
             del os.environ[VARIABLE]
+            if outer is not None:
+                os.environ[VARIABLE] = outer
             process.communicate()
 
 

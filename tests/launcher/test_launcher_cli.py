@@ -23,7 +23,7 @@ pytest_plugins = ("launcher_fixtures",)
         (["train", "--data", "DATA", "--set", "bath-size=3"], "did you mean 'batch-size'?"),
         (["train", "--data", "DATA", "--project", "a_b"], "project must be at most 32 letters"),
         (["deploy"], "There is no model yet: run `./launch.py train --data FOLDER` first."),
-        (["deploy", "--model", "no.tar.gz"], "--model no.tar.gz is no file"),
+        (["deploy", "--model", "no.tar.gz"], "no.tar.gz is no file"),
         (["deploy", "--job", "no-such-job"], "Could not find training-job 'no-such-job'."),
         (["predict", "x.jpg"], "There is no endpoint yet: run `./launch.py deploy` first"),
         (["predict", "x.jpg", "--endpoint", "e"], "x.jpg does not exist."),

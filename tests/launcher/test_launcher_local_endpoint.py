@@ -154,4 +154,4 @@ def test_an_asynchronous_endpoint_answers_into_files(
     assert refused.code == 1
     assert "The endpoint kennel refused file://" in refused.stderr
     given = ("deploy", "--model", archive, "--async", "--serverless")
-    assert "--async and --serverless exclude each other" in workspace.run(*given).stderr
+    assert "--serverless: not allowed with argument --async" in workspace.run(*given).stderr

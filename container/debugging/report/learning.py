@@ -83,6 +83,6 @@ def _search(material: Material) -> str:
         x_label="learning rate",
         y_label="cross-entropy",
         x_logarithmic=True,
-        note=f"Before training, {len(rates)} steps with a rising rate. {chosen:.2g} is a third of "
-        "the rate at which the loss fell fastest; the network was then put back as it was.",
+        note=f"Before training, {len(rates)} steps with a rising rate. {chosen:.2g} is half-way, "
+        "on this axis, from the steepest fall to the lowest point; the network was then put back.",
     )
