@@ -31,9 +31,9 @@ if [[ -f $directory/dockerd.pid ]]; then
 fi
 
 if [[ $clean == yes && -d $directory/data ]]; then
-    # A container on the host's own network leaves that network's handle mounted.
-    for handle in "$directory"/run/netns/*; do
-        if mountpoint --quiet "$handle"; then umount "$handle"; fi
+    # A container on the host's own network leaves that network's handle mounted; an engine that crashed, its data.
+    for mounted in "$directory"/run/netns/* "$directory/data"; do
+        if mountpoint --quiet "$mounted"; then umount "$mounted"; fi
     done
     rm -rf -- "$directory"/{data,run,daemon.json,dockerd.log,dockerd.pid}
     rmdir --ignore-fail-on-non-empty "$directory"

@@ -38,6 +38,7 @@ class Tab:
         self._write, self._read = write, read
         self._buffer = b""
         self._last = 0
+        self._opened = 0
         self._session: str | None = None
         self.events: list[dict[str, Any]] = []
         """What the browser has reported: console messages, exceptions, requests."""
@@ -80,7 +81,8 @@ class Tab:
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
     def open(self, address: str) -> None:
-        """Go there, and wait until it is loaded."""
+        """Go there, and wait until it is loaded; complaints are counted from here."""
+        self._opened = len(self.events)
         self.call("Page.navigate", url=address)
         self.until("document.readyState == 'complete' && location.href != 'about:blank'")
 
@@ -126,9 +128,9 @@ class Tab:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def complaints(self) -> list[str]:
-        """Errors, warnings and refusals that the browser has reported."""
+        """Errors, warnings and refusals that the browser has reported since `open`."""
         found = []
-        for event in self.events:
+        for event in self.events[self._opened :]:
             content = event.get("params", {})
             if event.get("method") == "Runtime.exceptionThrown":
                 found.append(str(content["exceptionDetails"]))
