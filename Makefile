@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help venv demo test check docs fix image test-image fuzz bench lock clean
+.PHONY: help venv demo test check docs site fix image test-image fuzz bench lock clean
 
 help: ## print what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,12 +30,17 @@ check: venv ## lint, types and formatting; changes nothing
 	python -m docs.generate --check
 	python -m docs.rules --check
 	python -m docs.architecture --check
+	python -m docs.imports --check
 	shellcheck build_and_push.sh requirements/*.sh requirements/zig-cc tests/engine/*.sh .ci/run
 
 docs: venv ## write the parts of the README that the code knows best
 	python -m docs.generate
 	python -m docs.rules
 	python -m docs.architecture
+	python -m docs.imports
+
+site: venv ## build the documents as a site with a search, in site/; nothing is fetched from elsewhere
+	python -m docs.site site
 
 fix: venv ## repair what lint and formatting can
 	ruff check --fix
@@ -57,5 +62,5 @@ lock: ## pin the newest versions that fit together, with their hashes
 	requirements/lock.sh
 
 clean: ## remove what the other targets made
-	rm -rf .venv demo .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,8 @@
-"""Write the generated parts of docs/architecture.md: `python -m docs.architecture [--check]`."""
+"""Write the file map of docs/architecture.md: `python -m docs.architecture [--check]`."""
 
 import ast
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,25 +21,6 @@ def rooms() -> dict[str, list[Path]]:
         for folder in sorted({path.parent for path in (ROOT / package).rglob("*.py")}):
             found[str(folder.relative_to(ROOT))] = sorted(folder.glob("*.py"))
     return found
-
-
-def picture() -> str:
-    """Who imports whom, as a Mermaid graph of the rooms two levels deep."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for room, files in rooms().items():
-        for file in files:
-            for module in _imports(file):
-                target = _room_of(module)
-                if target and target != _shown(room):
-                    counts[_shown(room), target] += 1
-    names = sorted({name for pair in counts for name in pair})
-    lines = ["```mermaid", "flowchart TD"]
-    lines += [f'  {_id(name)}["{name}"]' for name in names]
-    lines += [
-        f"  {_id(source)} -->|{count}| {_id(target)}"
-        for (source, target), count in sorted(counts.items())
-    ]
-    return "\n".join([*lines, "```"])
 
 
 def file_map() -> str:
@@ -66,14 +46,15 @@ def first_sentence(path: Path) -> str:
     return re.split(r"(?<=[^.])\. ", paragraph)[0].rstrip(".")
 
 
-def _imports(file: Path) -> Iterator[str]:
+def imported_modules(file: Path) -> Iterator[str]:
+    """The modules that a file imports names from."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             # `from container import model` names the module last.
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _room_of(module: str) -> str:
+def room_of(module: str) -> str:
     """The room, as the picture shows it, that a module lies in; empty for other packages."""
     parts = module.split(".")
     if parts[0] not in PACKAGES:
@@ -81,15 +62,7 @@ def _room_of(module: str) -> str:
     return "/".join(parts[:2]) if (ROOT / Path(*parts[:2])).is_dir() else parts[0]
 
 
-def _shown(room: str) -> str:
-    return "/".join(room.split("/")[:2])
-
-
-def _id(name: str) -> str:
-    return re.sub(r"\W", "_", name)
-
-
-SECTIONS: Sections = {"imports": picture, "files": file_map}
+SECTIONS: Sections = {"files": file_map}
 
 if __name__ == "__main__":
     main(PAGE, SECTIONS, sys.argv[1:])
