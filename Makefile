@@ -27,14 +27,18 @@ check: venv ## lint, types and formatting; changes nothing
 	ruff check
 	ruff format --check
 	mypy
-	python -m docs.generate --check
+	python -m docs.readme --check
+	python -m docs.settings --check
+	python -m docs.benchmarks --check
 	python -m docs.rules --check
 	python -m docs.architecture --check
 	python -m docs.imports --check
 	shellcheck build_and_push.sh requirements/*.sh requirements/zig-cc tests/engine/*.sh .ci/run
 
-docs: venv ## write the parts of the README that the code knows best
-	python -m docs.generate
+docs: venv ## write the parts of the documents that the code knows best
+	python -m docs.readme
+	python -m docs.settings
+	python -m docs.benchmarks
 	python -m docs.rules
 	python -m docs.architecture
 	python -m docs.imports

@@ -7,13 +7,17 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from opt_ml import ROOT
 
-from docs.generate import README, generate
+from container.debugging.profiler.rules import PROFILE_RULES
+from container.debugging.rules import RULES
+from docs import benchmarks, readme, settings
+from docs.sections import fill
 
-TEXT = README.read_text()
+TEXT = readme.PAGE.read_text()
 
 
 def blocks(kind: str) -> list[str]:
@@ -39,8 +43,16 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_generated_parts_are_up_to_date() -> None:
-    assert generate(TEXT) == TEXT, "run make docs"
+@pytest.mark.parametrize(
+    "module", [readme, settings, benchmarks], ids=lambda module: module.__name__
+)
+def test_generated_parts_are_up_to_date(module: ModuleType) -> None:
+    text = module.PAGE.read_text(encoding="utf-8")
+    assert fill(text, module.SECTIONS) == text, "run make docs"
+
+
+def test_there_are_as_many_rules_as_it_says() -> None:
+    assert f"{len(RULES) + len(PROFILE_RULES)} rules" in TEXT
 
 
 def test_the_first_two_commands_are_what_ci_runs() -> None:

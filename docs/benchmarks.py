@@ -1,0 +1,52 @@
+"""Write the tables of docs/benchmarks.md: `python -m docs.benchmarks [--check]`."""
+
+import re
+import sys
+from pathlib import Path
+
+from docs.architecture import ROOT
+from docs.sections import Sections, main
+
+PAGE = Path(__file__).with_name("benchmarks.md")
+RESULTS = ROOT / "benchmarks/results.md"
+
+FEW = (
+    r"resnet18, 1000 images, 10 epochs, whole processes: Kennel",
+    r"resnet50, 256 images, 3 epochs: Kennel, .*loop against loop",
+    r"resnet18, 6680 images, 10 epochs: second run, loop against loop",
+    r"plain Flask, 2 workers of torch, 16 clients",
+    r"torchserve .*, 16 clients",
+    r"bentoml .*, 16 clients",
+    r"Kennel, float32, 16 clients",
+    r"Kennel, bfloat16, 16 clients",
+    r"Kennel, int8, 16 clients",
+    r"debug=standard",
+)
+"""What the README shows: the last row of the results that each of these describes."""
+
+
+def all_tables() -> str:
+    """What `make bench` measured last, each table by itself."""
+    return RESULTS.read_text(encoding="utf-8").rstrip()
+
+
+def few_rows() -> str:
+    """The rows that matter most.
+
+    Raises:
+        ValueError: the results have no such row any more, and FEW should name another.
+    """
+    rows = re.findall(r"^\| .+ \|$", RESULTS.read_text(encoding="utf-8"), re.MULTILINE)
+    chosen = ["| | measured | ratio |", "| --- | --- | --- |"]
+    for described in FEW:
+        found = [row for row in rows if re.match(rf"\| {described} \|", row)]
+        if not found:
+            raise ValueError(f"{RESULTS.name} has no row {described!r}: change docs/benchmarks.py")
+        chosen.append(found[-1])
+    return "\n".join(chosen)
+
+
+SECTIONS: Sections = {"benchmarks": all_tables}
+
+if __name__ == "__main__":
+    main(PAGE, SECTIONS, sys.argv[1:])
