@@ -6,7 +6,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from benchmarks import all_layers, frozen_backbone, gpu_step, hooks, serving
+from benchmarks import all_layers, frozen_backbone, gpu_step, hooks, serving, tuning
 from benchmarks.quietness import Quietness
 from benchmarks.table import as_markdown, describe_machine
 
@@ -16,6 +16,8 @@ BENCHMARKS = {
     "frozen50": ("The same with ResNet-50", frozen_backbone.resnet50),
     "processes": ("Whole processes, imports included", frozen_backbone.whole_processes),
     "again": ("A second run on the same images", frozen_backbone.second_run),
+    "tuning": ("Tuning on a frozen backbone", tuning.resnet18),
+    "tuning50": ("The same tuning with ResNet-50", tuning.resnet50),
     "all": ("Training more than the head on a CPU", all_layers.run),
     "gpu": ("Training all layers on a GPU", gpu_step.run),
     "serving": ("Serving ResNet-18 on a CPU", serving.run),

@@ -18,7 +18,7 @@ RATE = 0.01
 
 def resnet18(scratch: Path, *, quick: bool) -> list[Row]:
     """3 epochs in alternation with three seeds, then 10 epochs."""
-    data = _data(scratch, 64 if quick else 256)
+    data = photographs(scratch, 64 if quick else 256)
     weights = write_weights(scratch / "resnet18.pth", "resnet18", data / "train")
     rows = _compare(scratch, data, weights, epochs=3, seeds=1 if quick else 3)
     return rows if quick else rows + _compare(scratch, data, weights, epochs=10, seeds=1)
@@ -26,7 +26,7 @@ def resnet18(scratch: Path, *, quick: bool) -> list[Row]:
 
 def resnet50(scratch: Path, *, quick: bool) -> list[Row]:
     """3 epochs."""
-    data = _data(scratch, 32 if quick else 256)
+    data = photographs(scratch, 32 if quick else 256)
     weights = write_weights(scratch / "resnet50.pth", "resnet50", data / "train")
     return _compare(scratch, data, weights, epochs=1 if quick else 3, seeds=1)
 
@@ -34,7 +34,7 @@ def resnet50(scratch: Path, *, quick: bool) -> list[Row]:
 def second_run(scratch: Path, *, quick: bool) -> list[Row]:
     """What another trial with other hyperparameters costs, on as many images as a real set has."""
     images = 64 if quick else 6680
-    data = _data(scratch, images)
+    data = photographs(scratch, images)
     weights = write_weights(scratch / "resnet18.pth", "resnet18", data / "train")
     first = kennel.train(scratch, data, weights, "--epochs=10", f"--lr={RATE}")
     second = kennel.train(
@@ -52,7 +52,7 @@ def second_run(scratch: Path, *, quick: bool) -> list[Row]:
 def whole_processes(scratch: Path, *, quick: bool) -> list[Row]:
     """Imports, start and report included: 10 epochs of 1,000 images."""
     images, epochs = (64, 2) if quick else (1000, 10)
-    data = _data(scratch, images)
+    data = photographs(scratch, images)
     weights = write_weights(scratch / "resnet18.pth", "resnet18", data / "train")
     flags = (f"--epochs={epochs}", f"--lr={RATE}")
     ours = middle([kennel.train(scratch, data, weights, *flags).process for _ in range(3)])
@@ -66,7 +66,8 @@ def whole_processes(scratch: Path, *, quick: bool) -> list[Row]:
     ]
 
 
-def _data(scratch: Path, images: int) -> Path:
+def photographs(scratch: Path, images: int) -> Path:
+    """Generated photographs in folders `train`, `validation` and `held_out`."""
     data = scratch / "data"
     for number, (split, count) in enumerate(
         (("train", images), ("validation", 16), ("held_out", 400))

@@ -81,13 +81,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see `{self.prog} --help`.")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one command and return its exit code."""
+def main(argv: Sequence[str], *, guide: bool = True) -> int:
+    """Run one command and return its exit code; `guide` says what may come next."""
     try:
         if argv[:1] == [completion.NAME]:
             return _complete(argv[1:])
         options = _read(argv)
-        code = _run(options, Path.cwd())
+        code = _run(options, Path.cwd(), guide)
         sys.stdout.flush()
         return code
     except UserError as error:
@@ -173,7 +173,7 @@ def _commands(top: Parser) -> Mapping[str, argparse.ArgumentParser]:
     return choices
 
 
-def _run(options: argparse.Namespace, directory: Path) -> int:
+def _run(options: argparse.Namespace, directory: Path, guide: bool) -> int:
     memory = Memory.of(directory)
     flags = chosen_settings(options)
     resolved = settings.resolve(flags, os.environ, settings.read_file(directory), memory.choices)
@@ -182,7 +182,7 @@ def _run(options: argparse.Namespace, directory: Path) -> int:
         settings=resolved,
         backend=backends.connect(resolved, directory, memory),
         memory=memory,
-        console=Console(as_json=options.json),
+        console=Console(as_json=options.json, guide=guide),
         directory=directory,
         choices={} if options.dry_run else kept,
     )

@@ -14,8 +14,9 @@ from launcher import records
 class Console:
     """Prints progress; with `--json`, progress goes to stderr and the result alone to stdout."""
 
-    def __init__(self, *, as_json: bool, stdout: TextIO | None = None) -> None:
+    def __init__(self, *, as_json: bool, guide: bool = True, stdout: TextIO | None = None) -> None:
         self.as_json = as_json
+        self.guide = guide
         self._stdout = stdout or sys.stdout
         self._stream = sys.stderr if as_json else self._stdout
         self._program = sys.argv[0] if Path(sys.argv[0]).name == "launch.py" else "./launch.py"
@@ -43,6 +44,8 @@ class Console:
 
     def next(self, *steps: tuple[str, str]) -> None:
         """What the user can do now: commands, and what each does."""
+        if not self.guide:
+            return
         commands = [command.replace("./launch.py", self._program) for command, _ in steps]
         width = max(map(len, commands))
         self.say()

@@ -8,6 +8,8 @@ from launcher.store import Report, Store
 
 SPLITS = ("train", "validation", "valid", "test")
 """Folders that become channels of their own; other data is one channel, split by the job."""
+HELD_OUT = ("test", "validation", "valid")
+"""The splits that nothing is learned from, the least touched first."""
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
@@ -52,6 +54,13 @@ def splits(store: Store, data: str) -> tuple[str, ...]:
         path = Path(data)
         names = tuple(entry.name for entry in path.iterdir()) if path.is_dir() else ()
     return tuple(name for name in SPLITS if name in names) if "train" in names else ()
+
+
+def held_out(store: Store, data: str) -> str | None:
+    """The folder or address of the images that training does not learn from, if there is one."""
+    found = splits(store, data)
+    name = next((name for name in HELD_OUT if name in found), None)
+    return f"{data.rstrip('/')}/{name}" if name else None
 
 
 def channels(address: str, found: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -4,17 +4,20 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from container.errors import UserError
-from launcher import refusals
+from launcher import quotas, refusals
 from launcher.local.docker import DockerEngine
+from launcher.quotas import Quotas
 from launcher.session import Session
+
+Look = Callable[[Session], str]
 
 PROGRAMS_NEED = ("torch", "torchvision", "openvino", "flask", "gunicorn", "sagemaker_training")
 OLDEST_PYTHON = (3, 10)
-_IN_USE = {"training": "for training job usage", "endpoint": "for endpoint usage"}
 
 
 @dataclass(frozen=True)
@@ -22,35 +25,45 @@ class Finding:
     """One thing that was looked at."""
 
     what: str
-    well: bool
+    well: bool | None
+    """None where AWS does not let us look, or says nothing of it."""
     says: str
 
 
 def findings(session: Session) -> Iterator[Finding]:
     """Everything that the chosen backend needs."""
-    looks: dict[str, list[tuple[str, Callable[[Session], str]]]] = {
-        "process": [("Python", _python), ("packages", _packages)],
-        "docker": [("Python", _python), ("Docker and the image", _docker)],
-        "sagemaker": [
+    looks: dict[str, tuple[tuple[str, Look], ...]] = {
+        "process": (("Python", _python), ("packages", _packages)),
+        "docker": (("Python", _python), ("Docker and the image", _docker)),
+        "sagemaker": (
             ("Python", _python),
             ("region", lambda session: session.backend.region),
             ("credentials", _credentials),
             ("role", _role),
             ("image", _image),
-            ("quota for training", lambda s: _quota(s, s.settings.instance_type, "training")),
-            (
-                "quota for endpoints",
-                lambda s: _quota(s, s.settings.endpoint_instance_type, "endpoint"),
-            ),
-        ],
+        ),
     }
     for what, look in looks[session.settings.on]:
-        try:
-            yield Finding(what, True, look(session))
-        except UserError as error:
-            yield Finding(what, False, str(error))
-        except (ClientError, BotoCoreError) as error:
-            yield Finding(what, False, refusals.sentence(error))
+        yield _finding(what, partial(look, session))
+    if session.settings.on == "sagemaker":
+        wanted = quotas.uses(session.settings)
+        known = Quotas(session.backend.client("service-quotas"), session.backend.region, wanted)
+        for use in wanted:
+            yield _finding(f"quota for {use.what}", partial(known.says, use))
+
+
+def _finding(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except UserError as error:
+        return Finding(what, False, str(error))
+    except LookupError as error:
+        return Finding(what, None, str(error.args[0]))
+    except ClientError as error:
+        well = None if refusals.is_denied(error) else False
+        return Finding(what, well, refusals.sentence(error))
+    except BotoCoreError as error:
+        return Finding(what, False, refusals.sentence(error))
 
 
 def _python(session: Session) -> str:
@@ -108,18 +121,3 @@ def _image(session: Session) -> str:
             raise UserError(f"{image} is not there: run `./launch.py push`.") from None
         raise
     return image
-
-
-def _quota(session: Session, machine: str, use: str) -> str:
-    wanted = f"{machine} {_IN_USE[use]}"
-    pages = session.backend.client("service-quotas").get_paginator("list_service_quotas")
-    for page in pages.paginate(ServiceCode="sagemaker"):
-        for quota in page["Quotas"]:
-            if quota["QuotaName"] == wanted:
-                if quota["Value"] < 1:
-                    raise UserError(
-                        f"The quota {wanted!r} is 0: ask for more in Service Quotas, or choose "
-                        "another machine."
-                    )
-                return f"{quota['Value']:g} of {machine}"
-    return f"{machine}: no quota of that name was found"

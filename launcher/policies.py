@@ -142,6 +142,41 @@ def person(
     )
 
 
+def looking(region: str, account: str, role_arn: str) -> Policy:
+    """What `doctor` needs besides, to look at all that it looks at."""
+    return _policy(
+        _allow(["iam:GetRole"], role_arn),
+        _allow(["ecr:DescribeImages"], f"arn:aws:ecr:{region}:{account}:repository/kennel"),
+        _allow(
+            ["servicequotas:ListAWSDefaultServiceQuotas", "servicequotas:ListServiceQuotas"], "*"
+        ),
+    )
+
+
+def clarifying(region: str, account: str, project: str) -> Policy:
+    """What `explain --clarify` needs besides."""
+    return _policy(
+        _allow(
+            [
+                "sagemaker:AddTags",
+                "sagemaker:CreateProcessingJob",
+                "sagemaker:DescribeProcessingJob",
+            ],
+            f"arn:aws:sagemaker:{region}:{account}:processing-job/{project}*",
+        ),
+    )
+
+
+def clarified(region: str, account: str, project: str) -> Policy:
+    """What the role needs besides for `explain --clarify`: to ask the endpoint."""
+    return _policy(
+        _allow(
+            ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"],
+            f"arn:aws:sagemaker:{region}:{account}:endpoint/{project}*",
+        ),
+    )
+
+
 def pushing(region: str, account: str) -> Policy:
     """What `push` needs besides."""
     return _policy(
@@ -240,8 +275,11 @@ def all_of(*, bucket: str, prefix: str, region: str, role: str, project: str) ->
     account = parts[4] if len(parts) > 4 else "ACCOUNT"
     return {
         "you": person(bucket, prefix, region, account, role, project),
+        "you, for doctor": looking(region, account, role),
         "you, for push": pushing(region, account),
         "you, for autoscale and front": scaling_and_front(region, account, project),
+        "you, for Clarify": clarifying(region, account, project),
         "the role": worker(bucket, prefix, region, account),
+        "the role, for Clarify": clarified(region, account, project),
         "the role's trust": trust("sagemaker"),
     }

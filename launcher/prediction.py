@@ -38,6 +38,13 @@ def _images_under(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
+def spread(paths: Sequence[Path], limit: int) -> list[Path]:
+    """At most so many, evenly chosen from a list in order of classes: some of every class."""
+    if len(paths) <= limit:
+        return list(paths)
+    return [paths[place * len(paths) // limit] for place in range(limit)]
+
+
 def of_several(target: str | None, component: str | None) -> dict[str, str]:
     """Which model is meant, where an endpoint has several: a job's, or a component."""
     chosen: dict[str, str] = {}

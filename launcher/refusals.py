@@ -70,6 +70,11 @@ def is_taken(error: ClientError) -> bool:
     return _code(error) in _TAKEN or "already exist" in _message(error)
 
 
+def is_denied(error: ClientError) -> bool:
+    """Whether AWS says that these credentials may not do this."""
+    return _code(error) in _DENIED
+
+
 def container_message(error: ClientError) -> str:
     """What the container answered, where it was the container that refused an invocation."""
     text = str(error.response.get("OriginalMessage", ""))
@@ -86,8 +91,10 @@ def _refusal(error: ClientError) -> str:
         return f"The endpoint refused: {container_message(error) or _message(error)}"
     if code in _EXPIRED:
         return f"The AWS credentials have expired or are not valid ({said}): log in again."
-    if code in _DENIED:
-        return f"AWS does not allow this ({said}). docs/launcher.md lists what is needed."
+    if is_denied(error):
+        return (
+            f"AWS does not allow this ({said}). docs/launcher-permissions.md lists what is needed."
+        )
     if code in _THROTTLED:
         return f"AWS asks for patience ({said}): wait a minute and repeat the command."
     if code == "ResourceLimitExceeded":

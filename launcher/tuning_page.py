@@ -21,7 +21,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
 p.best { font-size: 1.1rem; } p.best b { color: var(--best); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); }
+th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
 th { color: var(--faint); font-weight: 600; } td.number, th.number { text-align: right; }
 tr.best td { color: var(--best); font-weight: 600; }
 div.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; }

@@ -1,5 +1,6 @@
 """Fixtures that many tests use."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def image() -> Iterator[str]:
-    """The image, built once for all tests that run it."""
+    """The image, built once for all tests that run it, or the one that KENNEL_TEST_IMAGE names."""
     require_engine()
+    if given := os.environ.get("KENNEL_TEST_IMAGE"):
+        yield given
+        return
     name = build(REPOSITORY)
     yield name
     docker("image", "rm", name)

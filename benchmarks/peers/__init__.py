@@ -1,7 +1,8 @@
-"""Other servers for the same network, each in an environment of its own, as their guides say.
+"""Other programs for the same work, each in an environment of its own, as their guides say.
 
-Eager torch in float32 and Pillow, two workers of one thread each: what TorchServe, LitServe and
-BentoML run when one brings a network to them. The environments are made once, in the user's cache.
+The servers run eager torch in float32 and Pillow, two workers of one thread each: what TorchServe,
+LitServe and BentoML do when one brings a network to them. The environments are made once, in the
+user's cache.
 """
 
 import base64
@@ -9,13 +10,32 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kennel/peers"
+
+
+def install(environment: Path, packages: Sequence[str]) -> str | None:
+    """An environment of its own, made once, with the torch of this one; why it cannot be made."""
+    done = environment / "installed"
+    if done.exists():
+        return None
+    uv = [sys.executable, "-m", "uv"]
+    torch = [f"{name}=={version(name)}" for name in ("torch", "torchvision")]
+    python = str(environment / "bin/python")
+    for command in (
+        [*uv, "venv", "--quiet", "--clear", "--python", "3.11", str(environment)],
+        [*uv, "pip", "install", "--quiet", "--python", python, *torch, "pillow", *packages],
+    ):
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            return (result.stderr.strip().splitlines() or ["it cannot be installed"])[-1]
+    done.touch()
+    return None
 
 
 @dataclass(frozen=True)
@@ -53,23 +73,8 @@ class Peer:
 
     def install(self) -> str | None:
         """Install it, unless that was done; why it cannot be, if it cannot."""
-        done = self.environment / "installed"
-        if done.exists():
-            return None
-        python = self.environment / "bin/python"
-        uv = [sys.executable, "-m", "uv"]
-        torch = [f"{name}=={version(name)}" for name in ("torch", "torchvision")]
         # TorchServe and its archiver still import pkg_resources.
-        needed = (*torch, "pillow", "setuptools<81", *self.packages)
-        for command in (
-            [*uv, "venv", "--quiet", "--clear", "--python", "3.11", str(self.environment)],
-            [*uv, "pip", "install", "--quiet", "--python", str(python), *needed],
-        ):
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-            if result.returncode:
-                return (result.stderr.strip().splitlines() or ["it cannot be installed"])[-1]
-        done.touch()
-        return None
+        return install(self.environment, ("setuptools<81", *self.packages))
 
     def variables(self, scratch: Path) -> Mapping[str, str]:
         """The environment variables of its process."""

@@ -6,6 +6,7 @@ from launcher import diagnosis, policies
 from launcher.session import Session
 
 HELP = "check that everything needed is there, and say what to fix"
+_MARKS = {True: "well ", False: "FAULT", None: "?    "}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,8 +36,8 @@ def run(session: Session, options: argparse.Namespace) -> int:
     console.head(f"Looking at what --on {settings.on} needs")
     for finding in diagnosis.findings(session):
         found.append(finding)
-        console.say(f"  {'well ' if finding.well else 'FAULT'}  {finding.what}: {finding.says}")
-    well = all(finding.well for finding in found)
+        console.say(f"  {_MARKS[finding.well]}  {finding.what}: {finding.says}")
+    well = all(finding.well is not False for finding in found)
     console.result(
         {
             "well": well,

@@ -59,7 +59,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
     if "AsyncInferenceConfig" in session.sagemaker.describe_endpoint(EndpointName=name):
         raise UserError(f"{name} is asynchronous and answers much later; explain needs another.")
     console = session.console
-    chosen = _spread(paths, options.limit)
+    chosen = prediction.spread(paths, options.limit)
     console.head(f"Explaining {len(chosen)} of {len(paths)} images by {name} ({options.method})")
     found: list[Explained] = []
     runtime = session.backend.client("sagemaker-runtime")
@@ -76,13 +76,6 @@ def run(session: Session, options: argparse.Namespace) -> int:
         raise UserError(f"--output {options.output} cannot be written: {error.strerror}.") from None
     _report(session, name, found, options)
     return 0
-
-
-def _spread(paths: list[Path], limit: int) -> list[Path]:
-    """Evenly chosen, so that a few images of every class are among them."""
-    if len(paths) <= limit:
-        return paths
-    return [paths[place * len(paths) // limit] for place in range(limit)]
 
 
 def _report(

@@ -1,26 +1,42 @@
 """`launch.py run`: everything in order, from a folder of images to predictions."""
 
 import argparse
+import contextlib
+import io
+import json
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from container.errors import UserError
-from launcher import dataset, prediction
-from launcher.commands.given import set_flags
+from launcher import dataset, prediction, settings
+from launcher.commands.given import chosen_settings, set_flags
 from launcher.session import Session
 
-HELP = "all of it in order: tune, train, report, deploy, predict, transform"
-SHOWN = 5
+HELP = (
+    "all of it in order: doctor, upload, tune, train, report, deploy, predict, transform, explain"
+)
+TRIALS = 4
+PREDICTED = 5
+EXPLAINED = 100
+CHECKS = (["push"], ["doctor"], ["upload"])
+"""The steps that come before the first request for a job."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     set_flags(parser)
     parser.add_argument(
-        "--jobs", type=int, default=0, metavar="N", help="trials of a tuning before training (0)"
+        "--jobs",
+        type=int,
+        default=TRIALS,
+        metavar="N",
+        help=f"trials of the tuning before training; 0 trains without one ({TRIALS})",
     )
     parser.add_argument(
         "--range", dest="ranges", nargs="+", default=[], metavar="NAME=RANGE", help="see tune"
     )
+    parser.add_argument("--push", action="store_true", help="build the image first")
     parser.add_argument("--delete", action="store_true", help="stop the endpoint at the end")
 
 
@@ -29,48 +45,79 @@ def run(session: Session, options: argparse.Namespace) -> int:
     # Imported late: the command line knows this command.
     from launcher.cli import main
 
+    console, given = session.console, _settings(options)
     data = dataset.check(session.settings.data)
     session.keep_choices()
-    for number, step in enumerate(_steps(options, data), 1):
-        if options.dry_run and number > 1:
-            session.console.say(f"then: ./launch.py {' '.join(step)}")
+    done: list[dict[str, Any]] = []
+    shown = code = 0
+    for number, step in enumerate(_steps(session, options, data), 1):
+        line = shlex.join(["./launch.py", *step])
+        if options.dry_run and (shown or step in CHECKS):
+            console.say(f"then: {line}" if shown else f"first: {line}")
             continue
-        session.console.head(f"── {number}. ./launch.py {' '.join(step)}")
-        dry = ["--dry-run"] if options.dry_run else []
-        if code := main([*step, *dry, "--on", session.settings.on, "--data", data]):
-            return code
-    return 0
+        shown += 1
+        console.head(line if options.dry_run else f"── {number}. {line}")
+        if options.dry_run:
+            code = main([*step, *given, "--dry-run"], guide=False)
+        elif options.json:
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                code = main([*step, *given, "--json"], guide=False)
+            done.append({"command": line, "result": json.loads(printed.getvalue() or "null")})
+        else:
+            code = main([*step, *given], guide=False)
+        if code:
+            break
+    if not options.dry_run:
+        console.result({"steps": done})
+    if not (code or options.dry_run or options.delete):
+        console.next(
+            ("./launch.py status", "what there is, and what of it costs money"),
+            ("./launch.py delete", "stop the endpoint; models, data and pages stay"),
+        )
+    return code
 
 
-def _steps(options: argparse.Namespace, data: str) -> list[list[str]]:
+def _settings(options: argparse.Namespace) -> list[str]:
+    """The settings that were given as flags, for every step."""
+    chosen = chosen_settings(options)
+    flags = {declared.name: declared.flag for declared in settings.declarations()}
+    return [text for name, value in chosen.items() for text in (f"--{flags[name]}", str(value))]
+
+
+def _steps(session: Session, options: argparse.Namespace, data: str) -> Iterator[list[str]]:
     """The commands, with their options."""
     fixed = ["--set", *options.assignments] if options.assignments else []
-    steps: list[list[str]] = []
+    if options.push:
+        yield ["push"]
+    yield from (["doctor"], ["upload"])
     if options.jobs:
         searched = ["--range", *options.ranges] if options.ranges else []
-        steps += [["tune", "--jobs", str(options.jobs), *searched, *fixed], ["train", "--best"]]
+        yield ["tune", "--jobs", str(options.jobs), *searched, *fixed]
+        yield ["train", "--best"]
     else:
-        steps.append(["train", *fixed])
-    steps += [["report"], ["deploy"]]
-    if test := _test_folder(data):
-        some = [str(path) for path in _spread(prediction.images([test]))]
-        steps += [["predict", *some], ["transform", test]]
+        yield ["train", *fixed]
+    yield from (["report"], ["deploy"])
+    if images := _images(session, data):
+        if "://" not in images:
+            found = prediction.spread(prediction.images([images]), PREDICTED)
+            yield ["predict", *map(str, found)]
+        yield ["transform", images]
+        if "://" not in images:
+            yield ["explain", images, "--limit", str(EXPLAINED)]
     if options.delete:
-        steps.append(["delete", "--yes"])
-    return steps
+        yield ["delete", "--yes"]
 
 
-def _test_folder(data: str) -> str | None:
-    """The images that the model has not seen, where the data set has such."""
-    if "://" in data:
+def _images(session: Session, data: str) -> str | None:
+    """Images to ask the model about: held out from training, where the data set has such."""
+    held_out = dataset.held_out(session.backend.store, data)
+    if held_out:
+        return held_out
+    if "://" in data or not Path(data).is_dir():
+        session.console.say(f"{data} has no folder of test images: nothing is predicted.")
         return None
-    folder = Path(data, "test")
-    return str(folder) if folder.is_dir() else None
-
-
-def _spread(paths: list[Path]) -> list[Path]:
-    """A few images from all over the list, which is in order of classes."""
-    if not paths:
-        raise UserError("There are no images to predict.")
-    step = max(1, len(paths) // SHOWN)
-    return paths[::step][:SHOWN]
+    session.console.say(
+        f"{data} has no folder of test images, and the model was trained on most of those that it "
+        "is asked about."
+    )
+    return data

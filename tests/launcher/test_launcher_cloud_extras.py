@@ -300,33 +300,6 @@ def test_answers_are_found_whichever_folders_are_kept(
     assert transform.answer_for(image, answers) == found
 
 
-def test_doctor_finds_what_is_missing_and_what_to_do(cloud: Workspace) -> None:
-    answer = cloud.run("doctor")
-    assert answer.code == 1
-    assert "FAULT  role: There is no role" in answer.stdout
-    assert "FAULT  image:" in answer.stdout
-    assert "run `./launch.py push`" in answer.stdout
-    iam = aws("iam")
-    iam.create_role(
-        RoleName="kennel", AssumeRolePolicyDocument=json.dumps(policies.trust("lambda"))
-    )
-    assert "does not let SageMaker work as it" in cloud.run("doctor").stdout
-    iam.delete_role(RoleName="kennel")
-    trust = json.dumps(policies.trust("sagemaker"))
-    iam.create_role(RoleName="kennel", AssumeRolePolicyDocument=trust)
-    findings = {entry["what"]: entry for entry in cloud.run("doctor", "--json").json["findings"]}
-    assert findings["role"]["well"]
-    assert findings["credentials"]["says"].startswith(f"account {ACCOUNT}")
-    shown = cloud.run("doctor", "--policies").json
-    assert set(shown) >= {"you", "the role", "the role's trust"}
-
-
-def test_doctor_on_this_machine(workspace: Workspace) -> None:
-    answer = workspace.run("doctor")
-    assert answer.code == 0, answer.stdout
-    assert "well   packages" in answer.stdout
-
-
 def test_what_this_machine_has_not_is_refused_with_the_way_out(workspace: Workspace) -> None:
     workspace.run("deploy", "--model", "file:///no/model.tar.gz")
     refused = workspace.run("autoscale")

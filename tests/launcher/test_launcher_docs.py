@@ -6,20 +6,26 @@ import shlex
 from pathlib import Path
 
 import pytest
+from launcher_workspace import Workspace
 
-from launcher import cli, policies, recipes, settings
+from docs import permissions
+from launcher import cli, recipes, settings
 
-PAGE = Path(__file__).parents[2] / "docs/launcher.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+pytest_plugins = ("launcher_fixtures",)
+
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "launcher.md").read_text(encoding="utf-8")
+COSTS = (DOCS / "launcher-costs.md").read_text(encoding="utf-8")
+ALL = "\n".join(page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("launcher*.md")))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+def blocks(language: str, text: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 COMMANDS = [
     line
-    for block in blocks("bash")
+    for block in blocks("bash", ALL)
     for line in block.splitlines()
     if line.startswith("./launch.py ")
 ]
@@ -52,20 +58,25 @@ def test_every_option_that_is_named_is_one_that_there_is() -> None:
         for action in parser._actions
         for text in action.option_strings
     }
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ALL)) <= known
 
 
 def test_the_policies_are_those_that_doctor_prints() -> None:
-    role = "arn:aws:iam::ACCOUNT:role/ROLE"
-    every = policies.all_of(
-        bucket="BUCKET", prefix="kennel", region="REGION", role=role, project="kennel"
-    )
-    shown = [json.loads(block) for block in blocks("json")]
-    assert shown == [every["the role"], every["the role's trust"], every["you"]]
+    text = permissions.PAGE.read_text(encoding="utf-8")
+    assert permissions.generate(text) == text, "run make docs"
+
+
+def test_the_costs_that_are_shown_are_those_of_the_dry_run(workspace: Workspace) -> None:
+    (line,) = (line for line in COMMANDS if line.endswith("--dry-run"))
+    (shown,) = (json.loads(block) for block in blocks("json", COSTS))
+    (workspace.path / "digits").symlink_to(workspace.data)
+    answer = workspace.run(*shlex.split(line)[1:])
+    assert answer.code == 0, answer.stderr
+    assert answer.json["paid_by_the_hour"] == shown
 
 
 def test_the_example_of_kennel_toml_is_read(tmp_path: Path) -> None:
-    (text,) = blocks("toml")
+    (text,) = blocks("toml", TEXT)
     (tmp_path / "kennel.toml").write_text(text)
     read = settings.resolve({}, {}, settings.read_file(tmp_path), {})
     assert read.on == "sagemaker"

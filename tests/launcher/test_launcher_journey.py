@@ -1,5 +1,7 @@
+import re
 import signal
 
+import pytest
 from launcher_workspace import TINY, Workspace
 
 pytest_plugins = ("launcher_fixtures",)
@@ -56,13 +58,35 @@ def test_the_report_is_fetched_from_the_jobs_output(trained: Workspace) -> None:
     )
 
 
-def test_run_is_every_step_in_order(workspace: Workspace) -> None:
-    shown = workspace.run("run", "--data", workspace.data, "--jobs", "2", "--dry-run").stdout
-    for step in ("tune --jobs 2", "train --best", "report", "deploy", "predict", "transform"):
-        assert f"./launch.py {step}" in shown
-    answer = workspace.run("run", "--data", workspace.data, "--set", *TINY, "--delete")
-    assert answer.code == 0, answer.stderr
-    assert "── 6. ./launch.py delete --yes" in answer.stdout
-    assert "Accuracy " in answer.stdout
-    assert (workspace.path / "report.html").is_file()
-    assert workspace.client.list_endpoints()["Endpoints"] == []
+STEPS = ("doctor", "upload", "tune", "train", "report", "deploy", "predict", "transform", "explain")
+
+
+def test_run_names_every_step_and_sends_nothing_when_dry(workspace: Workspace) -> None:
+    answer = workspace.run(
+        *("run", "--data", workspace.data, "--set", *TINY, "--push", "--delete", "--dry-run"),
+        *("--max-run", "600"),
+    )
+    named = re.findall(r"\./launch\.py (\w+)", answer.stdout)
+    assert named == ["push", *STEPS, "delete"]
+    assert '"MaxRuntimeInSeconds": 600' in answer.stdout  # the settings are each step's
+    assert not (workspace.path / ".kennel").exists()
+
+
+def test_run_without_a_test_folder_says_what_the_model_has_seen(workspace: Workspace) -> None:
+    data = workspace.data / "train"
+    shown = workspace.run("run", "--data", data, "--jobs", "0", "--dry-run").stdout
+    assert "was trained on most of those" in shown
+    assert f"./launch.py transform {data}\n" in shown
+    archive = workspace.path / "images.tar"
+    archive.touch()
+    shown = workspace.run("run", "--data", archive, "--jobs", "0", "--dry-run").stdout
+    assert "nothing is predicted" in shown
+    assert "./launch.py explain" not in shown
+
+
+def test_run_ends_where_a_step_fails(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.diagnosis.PROGRAMS_NEED", ("no_such_package",))
+    answer = workspace.run("run", "--data", workspace.data)
+    assert answer.code == 1
+    assert "run `make venv`" in answer.stdout
+    assert "upload" not in answer.stdout

@@ -3,13 +3,26 @@
 import os
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
+import boto3
 import pytest
 from botocore.config import Config
+from botocore.model import OperationModel
 from launcher_workspace import REGION, ROLE, Workspace
 from moto.server import ThreadedMotoServer
 
-from launcher import backends
+from launcher import backends, policies
+
+_NEEDED = {
+    ("s3", "HeadObject"): ("s3:GetObject",),
+    ("s3", "HeadBucket"): ("s3:ListBucket",),
+    ("s3", "ListObjectsV2"): ("s3:ListBucket",),
+    ("s3", "CopyObject"): ("s3:GetObject", "s3:PutObject"),
+}
+"""Operations whose permission has another name."""
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +51,8 @@ def cloud(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(backends, "SAGEMAKER_SECONDS", 0.05)
+    asked: set[str] = set()
+    monkeypatch.setattr("launcher.aws.boto3", SimpleNamespace(Session=partial(_recorded, asked)))
     # What moto does not know it answers with an error of the server, which is not worth repeating.
     once = Config(retries={"total_max_attempts": 1})
     monkeypatch.setattr("launcher.aws.RETRIES", once)
@@ -45,6 +60,31 @@ def cloud(
     reset(moto_address)
     for name in given:
         os.environ.pop(name, None)
+    assert asked <= _granted(), "the smallest policies do not allow it"
+
+
+def _recorded(asked: set[str], **given: Any) -> boto3.Session:
+    """A session whose clients note which permissions their requests need."""
+    session = boto3.Session(**given)
+
+    def note(model: OperationModel, **_: Any) -> None:
+        service = model.service_model.signing_name
+        asked.update(_NEEDED.get((service, model.name), (f"{service}:{model.name}",)))
+
+    session.events.register("before-call", note)
+    return session
+
+
+def _granted() -> set[str]:
+    """Every action that the policies for the person allow."""
+    every = policies.all_of(bucket="b", prefix="p", region=REGION, role=ROLE, project="kennel")
+    return {
+        action
+        for name, policy in every.items()
+        if name.startswith("you")
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+    } | {"sts:GetCallerIdentity"}  # which nobody needs to be allowed
 
 
 def reset(address: str) -> None:
