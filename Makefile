@@ -47,3 +47,26 @@ docs: venv ## write the parts of the documents that the code knows best
 
 site: venv ## build the documents as a site with a search, in site/; nothing is fetched from elsewhere
 	python -m docs.site site
+
+fix: venv ## repair what lint and formatting can
+	ruff check --fix
+	ruff format
+
+image: venv ## build the image as kennel:latest; BASE_IMAGE and PRETRAINED choose what goes in
+	./build_and_push.sh --local
+
+test-image: venv ## build the image with a Docker engine, train and serve in it
+	pytest -m container tests
+
+fuzz: venv ## send the server 60,000 broken images and requests
+	pytest -s --fuzz-requests 60000 --timeout 3000 tests/serving/test_serving_onslaught.py
+
+bench: venv ## measure against the usual ways, side by side, and print one table
+	python -m benchmarks
+
+lock: ## pin the newest versions that fit together, with their hashes
+	requirements/lock.sh
+
+clean: ## remove what the other targets made
+	rm -rf .venv demo site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
