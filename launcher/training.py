@@ -16,6 +16,12 @@ from launcher.session import Session
 from launcher.settings import Settings
 
 OVER = ("Completed", "Failed", "Stopped")
+LONG_START_SECONDS = 600.0
+STARTS_LATE = (
+    "  It has not started for 10 minutes: no machine of this kind may be free. Ctrl-C leaves it "
+    "waiting, `./launch.py delete` stops it; then try another --instance-type."
+)
+_BEFORE_TRAINING = ("Starting", "Pending", "LaunchingMLInstances", "PreparingTrainingStack")
 SPOT_PATIENCE = 2
 """How much longer than a training may run, SageMaker may wait for spare machines."""
 
@@ -99,20 +105,31 @@ def watch(session: Session, name: str) -> dict[str, Any]:
     """
     reader = LogReader(session.backend.client("logs"), TRAINING_JOBS, f"{name}/")
     started = time.monotonic()
-    status = ""
+    status, waiting = "", True
     while True:
         # Described before the log is read: a job that is over has printed all that it will.
-        description: dict[str, Any] = session.sagemaker.describe_training_job(TrainingJobName=name)
+        description = describe(session, name)
         for line in reader.new_lines():
             session.console.quote(line)
         secondary = str(description.get("SecondaryStatus", ""))
         if secondary != status and description["TrainingJobStatus"] not in OVER:
             session.console.say(f"  {secondary.lower()} …")
+        if secondary not in _BEFORE_TRAINING:
+            waiting = False
+        elif waiting and time.monotonic() - started > LONG_START_SECONDS:
+            waiting = False
+            session.console.say(STARTS_LATE)
         status = secondary
         if description["TrainingJobStatus"] in OVER:
             break
         session.backend.patience.sleep(session.backend.patience.seconds)
     _report(session.console, description, time.monotonic() - started)
+    return description
+
+
+def describe(session: Session, name: str) -> dict[str, Any]:
+    """What the service says of a job."""
+    description: dict[str, Any] = session.sagemaker.describe_training_job(TrainingJobName=name)
     return description
 
 

@@ -57,6 +57,8 @@ def walk(
         places.append(place)
         before = _containers(image)
         with no_account():
+            # As many threads as a container takes: sums in another order would be other sums.
+            os.environ.pop("OMP_NUM_THREADS", None)
             answer = place.run(
                 *("run", "--on", on, *image, "--data", digits, "--set", *TINY),
                 *("--range", "lr=1e-4:1e-2:log", "--jobs", "2", "--delete", "--json"),
