@@ -1,12 +1,12 @@
 """Unpack what people upload in place of a folder: `.tar`, `.tar.gz`, `.tgz` and `.zip`."""
 
 import shutil
-import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 
 from container.errors import UserError
+from container.tar import tarfile
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 MAX_MEMBERS = 10_000_000

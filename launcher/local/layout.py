@@ -1,12 +1,12 @@
 """A training job's `/opt/ml`, laid out on this machine as SageMaker lays it out."""
 
 import os
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from container.errors import UserError
+from container.tar import tarfile
 from launcher import records
 from launcher.local.jobs import local_path
 
