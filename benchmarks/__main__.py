@@ -6,7 +6,15 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from benchmarks import all_layers, frozen_backbone, gpu_step, hooks, serving, tuning
+from benchmarks import (
+    all_layers,
+    frozen_backbone,
+    gpu_step,
+    growth,
+    hooks,
+    serving,
+    tuning,
+)
 from benchmarks.quietness import Quietness
 from benchmarks.table import as_markdown, describe_machine
 
@@ -19,6 +27,7 @@ BENCHMARKS = {
     "tuning": ("Tuning on a frozen backbone", tuning.resnet18),
     "tuning50": ("The same tuning with ResNet-50", tuning.resnet50),
     "all": ("Training more than the head on a CPU", all_layers.run),
+    "growth": ("Training as the data grows", growth.run),
     "gpu": ("Training all layers on a GPU", gpu_step.run),
     "serving": ("Serving ResNet-18 on a CPU", serving.run),
     PEERS: ("Serving ResNet-18 beside other servers", serving.run_with_peers),

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks import kennel
 from benchmarks.kennel import ROOT, Run
 from benchmarks.photographs import write_photographs
+from benchmarks.pretraining import pretrained
 from benchmarks.table import Row, middle
 from benchmarks.weights import write_weights
 
@@ -18,16 +19,16 @@ RATE = 0.01
 
 def resnet18(scratch: Path, *, quick: bool) -> list[Row]:
     """3 epochs in alternation with three seeds, then 10 epochs."""
-    data = photographs(scratch, 64 if quick else 256)
-    weights = write_weights(scratch / "resnet18.pth", "resnet18", data / "train")
+    data = photographs(scratch, *((64, 16) if quick else (256, 1000)))
+    weights = _weights(scratch, "resnet18", data, quick=quick)
     rows = _compare(scratch, data, weights, epochs=3, seeds=1 if quick else 3)
     return rows if quick else rows + _compare(scratch, data, weights, epochs=10, seeds=1)
 
 
 def resnet50(scratch: Path, *, quick: bool) -> list[Row]:
     """3 epochs."""
-    data = photographs(scratch, 32 if quick else 256)
-    weights = write_weights(scratch / "resnet50.pth", "resnet50", data / "train")
+    data = photographs(scratch, *((32, 16) if quick else (256, 1000)))
+    weights = _weights(scratch, "resnet50", data, quick=quick)
     return _compare(scratch, data, weights, epochs=1 if quick else 3, seeds=1)
 
 
@@ -66,26 +67,36 @@ def whole_processes(scratch: Path, *, quick: bool) -> list[Row]:
     ]
 
 
-def photographs(scratch: Path, images: int) -> Path:
-    """Generated photographs in folders `train`, `validation` and `held_out`."""
+def photographs(scratch: Path, images: int, held_out: int = 400) -> Path:
+    """So many to train on, a few for validation, and those that models are tested on."""
     data = scratch / "data"
     for number, (split, count) in enumerate(
-        (("train", images), ("validation", 16), ("held_out", 400))
+        (("train", images), ("validation", 16), ("held_out", held_out))
     ):
         write_photographs(data / split, classes=CLASSES, images=count, seed=number)
     return data
 
 
+def _weights(scratch: Path, architecture: str, data: Path, *, quick: bool) -> Path:
+    """Pretrained ones, which accuracies need; a quick run only asks whether all works."""
+    if quick:
+        return write_weights(scratch / f"{architecture}.pth", architecture, data / "train")
+    return pretrained(architecture)
+
+
 def _compare(scratch: Path, data: Path, weights: Path, *, epochs: int, seeds: int) -> list[Row]:
+    """Both loops with several seeds; the starter's once with frozen statistics, as Kennel's are."""
     starters, kennels = [], []
     for seed in range(seeds):
         starters.append(starter(data, weights, epochs, seed))
         flags = (f"--epochs={epochs}", f"--lr={RATE}", f"--seed={seed}")
         kennels.append(kennel.train(scratch, data, weights, *flags))
+    frozen_norms = starter(data, weights, epochs, 0, "--frozen-norms")
     ratio = middle([a.loop / b.loop for a, b in zip(starters, kennels, strict=True)])
-    name = f"{weights.stem}, 256 images, {epochs} epochs"
+    name = f"{weights.stem.partition('-')[0]}, 256 images, {epochs} epochs"
     return [
         Row(f"{name}: starter loop", _figure(starters)),
+        Row(f"{name}: the same, frozen statistics", _figure([frozen_norms])),
         Row(f"{name}: Kennel, two views, loop against loop", _figure(kennels), ratio),
     ]
 
@@ -95,10 +106,10 @@ def _figure(runs: list[Run]) -> str:
     return f"{middle([run.loop for run in runs]):.2f} s, accuracy {accuracy:.1%}"
 
 
-def starter(data: Path, weights: Path, epochs: int, seed: int = 0) -> Run:
+def starter(data: Path, weights: Path, epochs: int, seed: int = 0, *flags: str) -> Run:
     """The loop that tutorials start from, as a process of its own."""
     command = [sys.executable, "-m", "benchmarks.starter_loop", str(data), str(weights)]
-    command += [weights.stem, str(epochs), str(RATE), str(seed)]
+    command += [weights.stem.partition("-")[0], str(epochs), str(RATE), str(seed), *flags]
     started = time.perf_counter()
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     process = time.perf_counter() - started

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import PeakMemory
 from container import artifact, openvino_resnet, processors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,27 +23,39 @@ class Run:
     loop: float
     process: float
     accuracy: float
+    own_memory: int = 0
+    """Bytes at the peak, of all its processes; without pages of mapped files."""
+    memory: int = 0
+    """The same with them."""
 
 
-def train(scratch: Path, data: Path, weights: Path, *flags: str, keep: bool = False) -> Run:
+def train(
+    scratch: Path,
+    data: Path,
+    weights: Path,
+    *flags: str,
+    keep: bool = False,
+    test: bool = True,
+) -> Run:
     """Train on `data/train`; without `keep` no cached features are found.
 
     The loop's seconds are all between "resnet18 on CPU ...", with the weights loaded and no image
     read, and the last epoch: decoding, features and validation are in them.
     """
     job, cache = scratch / "job", scratch / "cache"
+    architecture = weights.stem.partition("-")[0]
     shutil.rmtree(job, ignore_errors=True)
     if not keep:
         shutil.rmtree(cache, ignore_errors=True)
     channels = job / "input/data"
     (channels / "pretrained").mkdir(parents=True)
-    shutil.copy(weights, channels / "pretrained")
+    shutil.copy(weights, channels / f"pretrained/{architecture}.pth")
     for split in ("train", "validation"):
         (channels / split).symlink_to(data / split)
     environment = os.environ | {"SAGEMAKER_BASE_DIR": str(job), "KENNEL_CACHE_DIR": str(cache)}
     started = time.perf_counter()
     training = subprocess.Popen(
-        [sys.executable, ROOT / "train", f"--arch={weights.stem}", *flags],
+        [sys.executable, ROOT / "train", f"--arch={architecture}", *flags],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -50,15 +63,17 @@ def train(scratch: Path, data: Path, weights: Path, *flags: str, keep: bool = Fa
     )
     begin = end = 0.0
     assert training.stdout
-    for line in training.stdout:
-        if line.startswith(f"{weights.stem} on "):
-            begin = time.perf_counter()
-        if line.startswith("epoch "):
-            end = time.perf_counter()
+    with PeakMemory(training.pid) as peak:
+        for line in training.stdout:
+            if line.startswith(f"{architecture} on "):
+                begin = time.perf_counter()
+            if line.startswith("epoch "):
+                end = time.perf_counter()
     if training.wait():
         raise RuntimeError("./train failed")
     process = time.perf_counter() - started
-    return Run(end - begin, process, accuracy(job / "model", data / "held_out"))
+    share = accuracy(job / "model", data / "held_out") if test else float("nan")
+    return Run(end - begin, process, share, peak.own, peak.total)
 
 
 def accuracy(model: Path, images: Path) -> float:

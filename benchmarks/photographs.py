@@ -1,23 +1,34 @@
 """Photograph-like JPEGs, generated: 500 x 375 pixels, one texture for each class."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from container import processors
 from container.images import Pixels
 
 WIDTH, HEIGHT = 500, 375
 
 
-def write_photographs(directory: Path, *, classes: int, images: int, seed: int = 0) -> Path:
-    """Write `images` JPEGs, spread evenly over folders of classes; returns the directory."""
-    generator = np.random.default_rng(seed)
-    for index in range(images):
-        label = index % classes
+def write_photographs(
+    directory: Path, *, classes: int, images: int, seed: int = 0, first_class: int = 0
+) -> Path:
+    """Write `images` JPEGs, spread evenly over folders of classes; returns the directory.
+
+    `first_class` numbers the classes: those with other numbers have other textures.
+    """
+
+    def write(index: int) -> None:
+        label = first_class + index % classes
         folder = directory / f"{label:03d}"
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(_photograph(label, generator)).save(folder / f"{index:06d}.jpg", quality=88)
+        pixels = _photograph(label, np.random.default_rng((seed, index)))
+        Image.fromarray(pixels).save(folder / f"{index:06d}.jpg", quality=88)
+
+    with ThreadPoolExecutor(processors.available()) as pool:
+        list(pool.map(write, range(images)))
     return directory
 
 

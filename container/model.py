@@ -62,7 +62,8 @@ def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
     """
     mean = torch.tensor(preprocessing.mean, device=images.device) * 255
     std = torch.tensor(preprocessing.std, device=images.device) * 255
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+    # In place, in a copy of its own: the values are the same.
+    return images.to(torch.float32, copy=True).sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def as_arrays(network: nn.Module) -> dict[str, NDArray[np.float32]]:

@@ -11,6 +11,7 @@ from container.job import Job
 from container.quick_start import import_torchvision
 from container.stopping import Stopped, StopSignal
 from container.training import flags, script_mode, torchrun
+from container.training.allocation import ask_for_large_pages
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         if torchrun.is_needed(environment):
             return torchrun.run(job, environment, argv, stop)
         # Imported late: torch takes seconds, and `--help` and misspelt options none.
+        ask_for_large_pages()
         import_torchvision()
         from container.training.run import train
 

@@ -14,6 +14,7 @@ from container.hyperparameters import Hyperparameters
 from container.model import train_trainable
 from container.progress import track
 from container.stopping import Stopped, StopSignal
+from container.training.allocation import keep_freed_memory
 from container.training.averaging import WeightAverage
 from container.training.checkpoint import Position
 from container.training.mixup import mix
@@ -67,6 +68,8 @@ class Passes:
         self.criterion = criterion.to(processor.device)
         self.optimizer = build_optimizer(network, hyperparameters)
         self.observer = observer
+        if processor.device.type == "cpu":
+            keep_freed_memory()  # not before: decoding asks for other sizes each time
 
     def train(
         self,
