@@ -6,15 +6,7 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from benchmarks import (
-    all_layers,
-    frozen_backbone,
-    gpu_step,
-    growth,
-    hooks,
-    serving,
-    tuning,
-)
+from benchmarks import all_layers, frozen_backbone, gpu_step, growth, hooks, serving, tuning
 from benchmarks.quietness import Quietness
 from benchmarks.table import as_markdown, describe_machine
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks import kennel
 from benchmarks.kennel import ROOT, Run
 from benchmarks.photographs import write_photographs
-from benchmarks.pretraining import pretrained
+from benchmarks.pretraining import pretrained_weights
 from benchmarks.table import Row, middle
 from benchmarks.weights import write_weights
 
@@ -20,7 +20,7 @@ RATE = 0.01
 def resnet18(scratch: Path, *, quick: bool) -> list[Row]:
     """3 epochs in alternation with three seeds, then 10 epochs."""
     data = photographs(scratch, *((64, 16) if quick else (256, 1000)))
-    weights = _weights(scratch, "resnet18", data, quick=quick)
+    weights = pretrained_weights(scratch, "resnet18", data, quick=quick)
     rows = _compare(scratch, data, weights, epochs=3, seeds=1 if quick else 3)
     return rows if quick else rows + _compare(scratch, data, weights, epochs=10, seeds=1)
 
@@ -28,7 +28,7 @@ def resnet18(scratch: Path, *, quick: bool) -> list[Row]:
 def resnet50(scratch: Path, *, quick: bool) -> list[Row]:
     """3 epochs."""
     data = photographs(scratch, *((32, 16) if quick else (256, 1000)))
-    weights = _weights(scratch, "resnet50", data, quick=quick)
+    weights = pretrained_weights(scratch, "resnet50", data, quick=quick)
     return _compare(scratch, data, weights, epochs=1 if quick else 3, seeds=1)
 
 
@@ -75,13 +75,6 @@ def photographs(scratch: Path, images: int, held_out: int = 400) -> Path:
     ):
         write_photographs(data / split, classes=CLASSES, images=count, seed=number)
     return data
-
-
-def _weights(scratch: Path, architecture: str, data: Path, *, quick: bool) -> Path:
-    """Pretrained ones, which accuracies need; a quick run only asks whether all works."""
-    if quick:
-        return write_weights(scratch / f"{architecture}.pth", architecture, data / "train")
-    return pretrained(architecture)
 
 
 def _compare(scratch: Path, data: Path, weights: Path, *, epochs: int, seeds: int) -> list[Row]:

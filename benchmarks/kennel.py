@@ -27,6 +27,8 @@ class Run:
     """Bytes at the peak, of all its processes; without pages of mapped files."""
     memory: int = 0
     """The same with them."""
+    last_epoch: float = 0.0
+    """Seconds of the last of several epochs, when all that is done once is done."""
 
 
 def train(
@@ -61,19 +63,21 @@ def train(
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    begin = end = 0.0
+    begin = 0.0
+    ends: list[float] = []
     assert training.stdout
     with PeakMemory(training.pid) as peak:
         for line in training.stdout:
             if line.startswith(f"{architecture} on "):
                 begin = time.perf_counter()
             if line.startswith("epoch "):
-                end = time.perf_counter()
+                ends.append(time.perf_counter())
     if training.wait():
         raise RuntimeError("./train failed")
     process = time.perf_counter() - started
     share = accuracy(job / "model", data / "held_out") if test else float("nan")
-    return Run(end - begin, process, share, peak.own, peak.total)
+    last_epoch = ends[-1] - ends[-2] if len(ends) > 1 else 0.0
+    return Run(ends[-1] - begin, process, share, peak.own, peak.total, last_epoch)
 
 
 def accuracy(model: Path, images: Path) -> float:

