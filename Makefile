@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help venv demo test check docs site fix image test-image fuzz bench lock clean
+.PHONY: help venv demo test check docs site fix image image-cpu test-image fuzz bench bench-quick sbom audit lock clean
 
 help: ## print what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,6 +34,7 @@ check: venv ## lint, types and formatting; changes nothing
 	python -m docs.architecture --check
 	python -m docs.imports --check
 	python -m docs.permissions --check
+	hadolint Dockerfile
 	shellcheck build_and_push.sh requirements/*.sh requirements/zig-cc tests/engine/*.sh .ci/run
 
 docs: venv ## write the parts of the documents that the code knows best
@@ -44,6 +45,7 @@ docs: venv ## write the parts of the documents that the code knows best
 	python -m docs.architecture
 	python -m docs.imports
 	python -m docs.permissions
+	python -m docs.licences
 
 site: venv ## build the documents as a site with a search, in site/; nothing is fetched from elsewhere
 	python -m docs.site site
@@ -52,8 +54,11 @@ fix: venv ## repair what lint and formatting can
 	ruff check --fix
 	ruff format
 
-image: venv ## build the image as kennel:latest; BASE_IMAGE and PRETRAINED choose what goes in
+image: ## build the image as kennel:latest; BASE_IMAGE and PRETRAINED choose what goes in
 	./build_and_push.sh --local
+
+image-cpu: ## build kennel-cpu:latest, which serves on a CPU and does nothing else, a tenth of the size
+	./build_and_push.sh --local --target cpu
 
 test-image: venv ## build the image with a Docker engine, train and serve in it
 	pytest -m container tests
@@ -63,6 +68,15 @@ fuzz: venv ## send the server 60,000 broken images and requests
 
 bench: venv ## measure against the usual ways, side by side, and print one table
 	python -m benchmarks
+
+bench-quick: venv ## the same with a few images and seconds each: shows that they still run, keeps no results
+	python -m benchmarks --quick
+
+sbom: ## print what the image kennel:latest holds, as CycloneDX JSON
+	docker run --rm kennel cat /opt/kennel/sbom.cdx.json
+
+audit: venv ## ask PyPI for known weaknesses of every locked package; needs PyPI itself, not a mirror
+	for lock in image debugging host; do pip-audit --disable-pip --require-hashes -r requirements/$$lock.txt; done
 
 lock: ## pin the newest versions that fit together, with their hashes
 	requirements/lock.sh

@@ -10,12 +10,13 @@ Usage: ./build_and_push.sh [options]
 Builds the image, creates the ECR repository where it is missing, pushes, and prints the image's URI last.
 
   --local              build only: no AWS, nothing pushed
-  --name NAME          image and repository name                  (kennel)
+  --name NAME          image and repository name                  (kennel; for cpu kennel-cpu)
   --tag TAG            image tag                                  (latest)
   --region REGION      AWS region             ($AWS_REGION, $AWS_DEFAULT_REGION, the profile's)
   --account ID         AWS account            ($AWS_ACCOUNT_ID, whose credentials these are)
   --registry HOST      registry to push to                        (the account's ECR)
-  --base-image IMAGE   what the image starts from         ($BASE_IMAGE, the Dockerfile's)
+  --target cpu         an image that serves on a CPU and does nothing else, a tenth of the size ($TARGET)
+  --base-image IMAGE   what the image starts from  ($BASE_IMAGE, the Dockerfile's; for cpu ubuntu:24.04)
   --pretrained NAMES   ImageNet weights to put inside, such as resnet18,resnet50 ($PRETRAINED)
   --dry-run            print each command, change nothing
   --help               this text
@@ -33,11 +34,12 @@ run() {
     [[ $dry_run == yes ]] || "$@" >&2
 }
 
-name=kennel
+name=
 tag=latest
 region=${AWS_REGION:-${AWS_DEFAULT_REGION:-}}
 account=${AWS_ACCOUNT_ID:-}
 registry=
+target=${TARGET:-}
 base_image=${BASE_IMAGE:-}
 pretrained=${PRETRAINED:-}
 local_only=no
@@ -46,7 +48,7 @@ export AWS_PAGER=
 
 while (($#)); do
     case $1 in
-        --name | --tag | --region | --account | --registry | --base-image | --pretrained)
+        --name | --tag | --region | --account | --registry | --target | --base-image | --pretrained)
             [[ -n ${2:-} ]] || fail "$1 needs a value; see --help"
             option=${1#--}
             printf -v "${option//-/_}" '%s' "$2"
@@ -59,6 +61,12 @@ while (($#)); do
     esac
 done
 
+[[ -z $target || $target == cpu ]] || fail "--target can only be cpu, got $target"
+if [[ $target == cpu ]]; then
+    [[ -z $pretrained ]] || fail "--pretrained is for training, which the image of --target cpu cannot do"
+    base_image=${base_image:-ubuntu:24.04}
+fi
+name=${name:-kennel${target:+-$target}}
 [[ $name =~ ^[a-z0-9]+([._/-][a-z0-9]+)*$ ]] ||
     fail "--name must be lower-case letters and digits, joined by . _ - or /, got $name"
 [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] ||
@@ -134,6 +142,7 @@ if has_buildx "$docker"; then
     build=("$docker" buildx build --provenance=false --sbom=false --output type=docker)
 fi
 build+=(--platform linux/amd64 --tag "$image")
+[[ -z $target ]] || build+=(--target "$target")
 build+=(--build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)")
 if revision=$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null); then
     build+=(--build-arg "REVISION=$revision")

@@ -34,8 +34,8 @@ def resnet50(scratch: Path, *, quick: bool) -> list[Row]:
 
 def second_run(scratch: Path, *, quick: bool) -> list[Row]:
     """What another trial with other hyperparameters costs, on as many images as a real set has."""
-    images = 64 if quick else 6680
-    data = photographs(scratch, images)
+    images, held_out = (32, 16) if quick else (6680, 400)
+    data = photographs(scratch, images, held_out)
     weights = write_weights(scratch / "resnet18.pth", "resnet18", data / "train")
     first = kennel.train(scratch, data, weights, "--epochs=10", f"--lr={RATE}")
     second = kennel.train(
@@ -52,11 +52,11 @@ def second_run(scratch: Path, *, quick: bool) -> list[Row]:
 
 def whole_processes(scratch: Path, *, quick: bool) -> list[Row]:
     """Imports, start and report included: 10 epochs of 1,000 images."""
-    images, epochs = (64, 2) if quick else (1000, 10)
-    data = photographs(scratch, images)
+    images, held_out, epochs, rounds = (32, 16, 2, 1) if quick else (1000, 400, 10, 3)
+    data = photographs(scratch, images, held_out)
     weights = write_weights(scratch / "resnet18.pth", "resnet18", data / "train")
     flags = (f"--epochs={epochs}", f"--lr={RATE}")
-    ours = middle([kennel.train(scratch, data, weights, *flags).process for _ in range(3)])
+    ours = middle([kennel.train(scratch, data, weights, *flags).process for _ in range(rounds)])
     # The starter's time is the same in every epoch, and ten of them take five minutes.
     one = starter(data, weights, 1)
     whole = one.process + (epochs - 1) * one.loop

@@ -1,6 +1,6 @@
 """Where pretrained weights come from: a channel, the image itself, or torchvision's download.
 
-`python -m container.pretrained DIRECTORY NAMES` bakes weights into an image that is being built.
+`python -m container.pretrained DIRECTORY NAME,NAME` bakes weights into an image while it is built.
 """
 
 import os
@@ -105,6 +105,6 @@ def bake(directory: Path, architectures: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        bake(Path(sys.argv[1]), sys.argv[2:])
+        bake(Path(sys.argv[1]), sys.argv[2].split(","))
     except UserError as error:
         sys.exit(str(error))

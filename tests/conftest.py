@@ -29,6 +29,15 @@ def image() -> Iterator[str]:
     docker("image", "rm", name)
 
 
+@pytest.fixture(scope="session")
+def cpu_image() -> Iterator[str]:
+    """The image that serves on a CPU alone."""
+    require_engine()
+    name = build(REPOSITORY, "--target", "cpu")
+    yield name
+    docker("image", "rm", name)
+
+
 @pytest.fixture
 def opt_ml(tmp_path: Path) -> OptMl:
     base = tmp_path / "opt/ml"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from container import processors
 from container.hyperparameters import Choice, Flag, Integer
+from container.image_variant import has_torch, require_torch
 
 Check = Choice | Flag | Integer | None
 """None stands for a directory."""
@@ -56,7 +57,9 @@ class Settings:
     @property
     def runs_torch(self) -> bool:
         """Whether torch runs the network, and not OpenVINO."""
-        return self.engine == "torch" or (self.engine == "auto" and processors.nvidia_devices() > 0)
+        if self.engine == "auto":
+            return processors.nvidia_devices() > 0 and has_torch()
+        return self.engine == "torch"
 
     @property
     def has_gradients(self) -> bool:
@@ -89,7 +92,8 @@ def parse(environment: Mapping[str, str]) -> Settings:
     """Check the environment; an empty variable counts as not set.
 
     Raises:
-        UserError: a value outside its bounds; the message names the variable.
+        UserError: a value outside its bounds, or one that needs torch where there is none; the
+            message names the variable.
     """
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(Settings):
@@ -101,6 +105,10 @@ def parse(environment: Mapping[str, str]) -> Settings:
             values[entry.name] = variable.check.parse(variable.name, given)
     values.setdefault("seconds", 600 if values["batch"] else 60)
     values.setdefault("concurrent_transforms", 0)
+    if values["engine"] == "torch":
+        require_torch("KENNEL_ENGINE=torch")
+    if values["gradients"] == "on":
+        require_torch("KENNEL_GRADIENTS=on")
     least = values["concurrent_transforms"] + THREADS_FOR_PINGS
     values.setdefault("threads", max(32, 4 * processors.available(), least))
     return Settings(**values)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from container.errors import UserError
 from container.hyperparameters import parse
+from container.image_variant import require_torch
 from container.job import Job
 from container.quick_start import import_torchvision
 from container.stopping import Stopped, StopSignal
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         given = flags.read(argv)
         job = Job.from_environment()
+        require_torch("Training")
         if script_mode.is_requested(job):
             return script_mode.run(job)
         options = parse(job.read_hyperparameters(), given)

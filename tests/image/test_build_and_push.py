@@ -108,6 +108,15 @@ def test_builds_for_sagemakers_machines_without_attestations(equipped: Machine) 
     assert "--provenance=false --sbom=false --output type=docker" in build
 
 
+def test_the_image_for_a_cpu_has_a_name_and_a_base_of_its_own(equipped: Machine) -> None:
+    done = equipped.run("--local", "--target", "cpu")
+    assert (done.returncode, done.stdout) == (0, "kennel-cpu:latest\n")
+    (build,) = (call for call in equipped.called() if call.startswith("docker buildx build"))
+    assert "--target cpu" in build
+    assert "--build-arg BASE_IMAGE=ubuntu:24.04" in build
+    assert "BASE_IMAGE=mine:1" in equipped.run("--local", TARGET="cpu", BASE_IMAGE="mine:1").stderr
+
+
 def test_local_build_asks_nothing_of_aws(machine: Machine) -> None:
     machine.install("docker", WORKING_DOCKER)
     done = machine.run("--local", "--tag", "mine")
@@ -183,6 +192,8 @@ def test_help_names_every_option(machine: Machine) -> None:
         (["--name", "Kennel"], "--name must be lower-case"),
         (["--tag", "a/b"], "--tag must be letters"),
         (["--account", "12"], "--account must be 12 digits"),
+        (["--target", "gpu"], "--target can only be cpu"),
+        (["--target", "cpu", "--pretrained", "resnet18"], "--pretrained is for training"),
     ],
 )
 def test_a_mistyped_argument_is_named(

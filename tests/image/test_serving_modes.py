@@ -1,18 +1,17 @@
 """Every hosting mode against the real container: real-time, batch transform, multi-model."""
 
-import http.client
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import serving_artifacts
 import serving_requests as bodies
-from docker_engine import Container, container, wait_until
+from docker_engine import container, wait_until
 from kennel_image import ping, wait_until_healthy
 from serving_artifacts import encoded, npy, photograph
+from serving_client import invoke, request
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
 
@@ -37,25 +36,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in (directory.parent, directory, *directory.iterdir()):
             path.chmod(0o755)
     return root
-
-
-def request(
-    running: Container, method: str, path: str, body: bytes = b"", content_type: str = ""
-) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(running.address(), timeout=120)
-    try:
-        headers = {"Content-Type": content_type} if content_type else {}
-        connection.request(method, path, body, headers)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def invoke(running: Container, body: bytes, content_type: str, path: str = "/invocations") -> Any:
-    status, answer = request(running, "POST", path, body, content_type)
-    assert status == 200, answer
-    return answer
 
 
 ASK_INSIDE = """

@@ -13,10 +13,10 @@ REPOSITORY = Path(__file__).parents[2]
 START_SECONDS = 90
 
 
-def build(context: Path) -> str:
+def build(context: Path, *options: str) -> str:
     """Build the image with the repository's own script; its name."""
     base = os.environ.get("KENNEL_BASE_IMAGE")
-    options = ("--base-image", base) if base else ()
+    options += ("--base-image", base) if base else ()
     done = subprocess.run(
         [context / "build_and_push.sh", "--local", "--tag", f"test-{uuid.uuid4().hex}", *options],
         capture_output=True,
