@@ -9,8 +9,9 @@
 # settings that the NVIDIA container runtime reads, and compatibility libraries for hosts with an older driver.
 # There is no `# syntax` line: it would fetch a frontend from a registry, and Docker 20.10's own is enough.
 #
-# The same inputs make the same layers: nothing is installed in the stages that are kept, what they copy has
-# the date SOURCE_DATE_EPOCH and no other, and byte code is compiled with a fixed seed (docs/upgrading.md).
+# The same inputs make the same layers: nothing is installed in the stages that are kept, and what they copy has
+# SOURCE_DATE_EPOCH for its only date. It is copied as a tree from the root on, since COPY gives today's date to
+# the folder that it is told to make.
 ARG BASE_IMAGE=nvidia/cuda:13.0.3-base-ubuntu24.04
 
 
@@ -40,13 +41,15 @@ RUN --mount=type=cache,target=/root/.cache \
         --requirement /requirements/uv.txt --requirement /requirements/sbom.txt
 
 # The base's Python 3.11 where it has one, compiled already; otherwise uv brings it to /opt/python as source.
-# Some of what it brings is broken on purpose, for Python's own tests.
+# Some of what it brings is broken on purpose, for Python's own tests, and so are files of some packages.
 ARG SOURCE_DATE_EPOCH=0
 COPY requirements/settle.sh /requirements/
 RUN mkdir -p /opt/python \
-    && /opt/uv/bin/uv venv --python 3.11 /opt/venv \
-    && { /opt/venv/bin/python -m compileall -qq --invalidation-mode unchecked-hash /opt/python || true; } \
-    && sh /requirements/settle.sh /opt/python /etc/ssl/certs /usr/share/ca-certificates
+    && /opt/uv/bin/uv venv --python 3.11 /opt/empty \
+    && { /opt/empty/bin/python -m compileall -qq --invalidation-mode unchecked-hash /opt/python || true; } \
+    && mkdir /rootfs \
+    && cp --archive --parents /opt/python /etc/ssl/certs /usr/share/ca-certificates /rootfs \
+    && sh /requirements/settle.sh /rootfs
 
 
 # ---- build: every package. The CUDA libraries move aside to become a layer of their own: most of the
@@ -54,51 +57,52 @@ RUN mkdir -p /opt/python \
 # Kennel never runs, which requirements/trim.py lists ----
 FROM tools AS build
 ARG TRIM=true
-COPY requirements/build.txt requirements/image.txt requirements/debugging.txt requirements/trim.py /requirements/
-RUN --mount=type=cache,target=/root/.cache \
-    /opt/uv/bin/uv pip sync --python /opt/venv --require-hashes --build-constraints /requirements/build.txt \
+COPY requirements/build.txt requirements/image.txt requirements/debugging.txt requirements/trim.py \
+    requirements/sbom.py /requirements/
+RUN --mount=type=cache,target=/root/.cache --mount=type=bind,from=bare,target=/bare \
+    packages=opt/venv/lib/python3.11/site-packages \
+    && /opt/uv/bin/uv venv --python 3.11 /opt/venv \
+    && /opt/uv/bin/uv pip sync --python /opt/venv --require-hashes --build-constraints /requirements/build.txt \
         /requirements/image.txt /requirements/debugging.txt \
-    && { [ "${TRIM}" != true ] || python3 /requirements/trim.py /opt/venv/lib/python3.11/site-packages; } \
-    && sh /requirements/settle.sh --compile /opt/venv \
-    && mkdir /opt/cuda \
-    && mv /opt/venv/lib/python3.11/site-packages/nvidia /opt/cuda/ \
-    && sh /requirements/settle.sh /opt/venv /opt/cuda
-COPY requirements/sbom.py /requirements/
-RUN --mount=type=bind,from=bare,target=/bare \
-    /opt/uv/bin/python /requirements/sbom.py /opt/venv/lib/python3.11/site-packages /bare /opt/kennel/sbom.cdx.json \
-    && sh /requirements/settle.sh /opt/kennel
+    && { [ "${TRIM}" != true ] || python3 /requirements/trim.py /${packages}; } \
+    && { /opt/venv/bin/python -m compileall -qq --invalidation-mode unchecked-hash /${packages} || true; } \
+    && mkdir -p /sbom/opt/kennel /cuda/${packages} /venv/opt \
+    && /opt/uv/bin/python /requirements/sbom.py /${packages} /bare /sbom/opt/kennel/sbom.cdx.json \
+    && mv /${packages}/nvidia /cuda/${packages}/ \
+    && mv /opt/venv /venv/opt/ \
+    && sh /requirements/settle.sh /sbom /cuda /venv
 
 
 # ---- cpu-build: what serving on a CPU needs, which is no torch ----
 FROM tools AS cpu-build
 ARG TRIM=true
-COPY requirements/cpu.txt requirements/trim.py /requirements/
-RUN --mount=type=cache,target=/root/.cache \
-    /opt/uv/bin/uv pip sync --python /opt/venv --require-hashes --only-binary :all: /requirements/cpu.txt \
-    && { [ "${TRIM}" != true ] || python3 /requirements/trim.py /opt/venv/lib/python3.11/site-packages; } \
-    && sh /requirements/settle.sh --compile /opt/venv
-COPY requirements/sbom.py /requirements/
-RUN --mount=type=bind,from=bare,target=/bare \
-    /opt/uv/bin/python /requirements/sbom.py /opt/venv/lib/python3.11/site-packages /bare /opt/kennel/sbom.cdx.json \
-    && sh /requirements/settle.sh /opt/kennel
+COPY requirements/cpu.txt requirements/trim.py requirements/sbom.py /requirements/
+RUN --mount=type=cache,target=/root/.cache --mount=type=bind,from=bare,target=/bare \
+    packages=opt/venv/lib/python3.11/site-packages \
+    && /opt/uv/bin/uv venv --python 3.11 /opt/venv \
+    && /opt/uv/bin/uv pip sync --python /opt/venv --require-hashes --only-binary :all: /requirements/cpu.txt \
+    && { [ "${TRIM}" != true ] || python3 /requirements/trim.py /${packages}; } \
+    && /opt/venv/bin/python -m compileall -qq --invalidation-mode unchecked-hash /${packages} \
+    && mkdir -p /sbom/opt/kennel /venv/opt \
+    && /opt/uv/bin/python /requirements/sbom.py /${packages} /bare /sbom/opt/kennel/sbom.cdx.json \
+    && mv /opt/venv /venv/opt/ \
+    && sh /requirements/settle.sh /sbom /venv
 
 
 # ---- program: the code, whatever the line ends and modes of the working copy it came from ----
 FROM tools AS program
-COPY train serve /opt/program/
-COPY container /opt/program/container
-RUN find /opt/program -type f \( -name '*.py' -o -path '/opt/program/train' -o -path '/opt/program/serve' \) \
-        -exec sed -i 's/\r$//' {} + \
-    && /opt/venv/bin/python -m compileall -q --invalidation-mode checked-hash /opt/program/container \
-    && sh /requirements/settle.sh /opt/program \
-    && chmod 755 /opt/program/train /opt/program/serve
+WORKDIR /program/opt/program
+COPY train serve ./
+COPY container container
+RUN find . -type f -exec sed -i 's/\r$//' {} + \
+    && /opt/empty/bin/python -m compileall -q --invalidation-mode checked-hash -s /program -p / /program \
+    && chmod 755 train serve \
+    && sh /requirements/settle.sh /program
 
 
 # ---- base: what both images have ----
 FROM bare AS base
-COPY --from=tools /usr/share/ca-certificates /usr/share/ca-certificates
-COPY --from=tools /etc/ssl/certs /etc/ssl/certs
-COPY --from=tools /opt/python /opt/python
+COPY --from=tools /rootfs/ /
 
 # PYTHONUNBUFFERED: the tuner reads metrics from the log as they are printed.
 # PYTHONDONTWRITEBYTECODE: everything is compiled; a read-only container is an ordinary one.
@@ -106,7 +110,6 @@ ENV PATH=/opt/program:/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     KENNEL_PRETRAINED_DIR=/opt/kennel/pretrained
-WORKDIR /opt/program
 
 # SageMaker runs `docker run IMAGE train` or `docker run IMAGE serve`, its SDK's local mode passes no command
 # at all, and some bases bring an entry point that would swallow both.
@@ -125,9 +128,10 @@ LABEL com.amazonaws.sagemaker.capabilities.multi-models=true \
 
 # ---- the image that serves on a CPU ----
 FROM base AS cpu
-COPY --from=cpu-build /opt/venv /opt/venv
-COPY --from=cpu-build /opt/kennel /opt/kennel
-COPY --from=program /opt/program /opt/program
+COPY --from=cpu-build /venv/ /
+COPY --from=cpu-build /sbom/ /
+COPY --from=program /program/ /
+WORKDIR /opt/program
 CMD ["serve"]
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -140,8 +144,8 @@ LABEL org.opencontainers.image.description="Serves a fine-tuned ResNet on a CPU"
 
 # ---- runtime: every package ----
 FROM base AS runtime
-COPY --from=build /opt/cuda /opt/venv/lib/python3.11/site-packages
-COPY --from=build /opt/venv /opt/venv
+COPY --from=build /cuda/ /
+COPY --from=build /venv/ /
 
 
 # ---- pretrained: ImageNet weights for the names in PRETRAINED, or an empty folder ----
@@ -150,19 +154,21 @@ ARG PRETRAINED=
 ARG SOURCE_DATE_EPOCH=0
 COPY requirements/settle.sh /requirements/
 COPY container /opt/program/container
+WORKDIR /opt/program
 RUN --mount=type=cache,target=/root/.cache \
-    mkdir -p "${KENNEL_PRETRAINED_DIR}" \
+    mkdir -p "/pretrained${KENNEL_PRETRAINED_DIR}" \
     && if [ -n "${PRETRAINED}" ]; then \
-        python -m container.pretrained "${KENNEL_PRETRAINED_DIR}" "${PRETRAINED}"; \
+        python -m container.pretrained "/pretrained${KENNEL_PRETRAINED_DIR}" "${PRETRAINED}"; \
     fi \
-    && sh /requirements/settle.sh /opt/kennel
+    && sh /requirements/settle.sh /pretrained
 
 
 # ---- the image ----
 FROM runtime
-COPY --from=build /opt/kennel /opt/kennel
-COPY --from=pretrained /opt/kennel /opt/kennel
-COPY --from=program /opt/program /opt/program
+COPY --from=build /sbom/ /
+COPY --from=pretrained /pretrained/ /
+COPY --from=program /program/ /
+WORKDIR /opt/program
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG SOURCE=

@@ -76,7 +76,7 @@ sbom: ## print what the image kennel:latest holds, as CycloneDX JSON
 	docker run --rm kennel cat /opt/kennel/sbom.cdx.json
 
 audit: venv ## ask PyPI for known weaknesses of every locked package; needs PyPI itself, not a mirror
-	for lock in image debugging host; do pip-audit --disable-pip --require-hashes -r requirements/$$lock.txt; done
+	pip-audit --disable-pip --require-hashes $(addprefix -r requirements/,image.txt debugging.txt host.txt)
 
 lock: ## pin the newest versions that fit together, with their hashes
 	requirements/lock.sh

@@ -18,6 +18,7 @@ Builds the image, creates the ECR repository where it is missing, pushes, and pr
   --target cpu         an image that serves on a CPU and does nothing else, a tenth of the size ($TARGET)
   --base-image IMAGE   what the image starts from  ($BASE_IMAGE, the Dockerfile's; for cpu ubuntu:24.04)
   --pretrained NAMES   ImageNet weights to put inside, such as resnet18,resnet50 ($PRETRAINED)
+  --no-cache           build every layer anew
   --dry-run            print each command, change nothing
   --help               this text
 
@@ -43,6 +44,7 @@ target=${TARGET:-}
 base_image=${BASE_IMAGE:-}
 pretrained=${PRETRAINED:-}
 local_only=no
+no_cache=no
 dry_run=no
 export AWS_PAGER=
 
@@ -55,6 +57,7 @@ while (($#)); do
             shift 2
             ;;
         --local) local_only=yes; shift ;;
+        --no-cache) no_cache=yes; shift ;;
         --dry-run) dry_run=yes; shift ;;
         -h | --help) usage; exit 0 ;;
         *) fail "$1 is no option; see --help" ;;
@@ -143,6 +146,7 @@ if has_buildx "$docker"; then
 fi
 build+=(--platform linux/amd64 --tag "$image")
 [[ -z $target ]] || build+=(--target "$target")
+[[ $no_cache == no ]] || build+=(--no-cache)
 build+=(--build-arg "VERSION=$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)")
 if revision=$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null); then
     build+=(--build-arg "REVISION=$revision")

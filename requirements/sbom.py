@@ -49,15 +49,19 @@ def python_packages(packages: Path) -> Iterator[Component]:
 def licence_of(distribution: Distribution) -> str:
     """A package's licence in its own words: an SPDX expression, a classifier or a name."""
     metadata = distribution.metadata
-    expression = metadata.get("License-Expression")
+    expression = _first(distribution, "License-Expression")
     classified = [
         line.rpartition(" :: ")[2]
         for line in metadata.get_all("Classifier", [])
         if line.startswith("License :: OSI Approved :: ")
     ]
-    name = (metadata.get("License") or "").strip()
+    name = _first(distribution, "License").strip()
     short = name if len(name) <= LONGEST_NAME and "\n" not in name else ""
-    return str(expression or " or ".join(classified) or short or "not declared")
+    return expression or " or ".join(classified) or short or "not declared"
+
+
+def _first(distribution: Distribution, field: str) -> str:
+    return str((distribution.metadata.get_all(field) or [""])[0])
 
 
 def debian_packages(root: Path) -> Iterator[Component]:

@@ -7,9 +7,13 @@ from hypothesis import strategies as st
 
 from container.errors import UserError
 from container.hyperparameters import (
+    Choice,
+    Flag,
     Hyperparameters,
     Integer,
     Real,
+    RealOrAuto,
+    Text,
     TuningRange,
     as_strings,
     declarations,
@@ -28,6 +32,36 @@ def test_every_value_may_be_a_string() -> None:
     assert options.epochs == 3
     assert options.flip is False
     assert options.arch == "resnet50"
+
+
+@pytest.mark.parametrize("yes", ["true", "1", "yes", "on", "TRUE", "Yes", True, 1])
+def test_every_way_to_say_yes(yes: object) -> None:
+    assert Flag().parse("flip", yes) is True
+
+
+@pytest.mark.parametrize("no", ["false", "0", "no", "off", "False", "NO", False, 0])
+def test_every_way_to_say_no(no: object) -> None:
+    assert Flag().parse("flip", no) is False
+
+
+@pytest.mark.parametrize("auto", ["auto", "AUTO", "Auto", None])
+def test_auto_is_for_the_job_to_find_out(auto: object) -> None:
+    assert RealOrAuto(Real(above=0)).parse("lr", auto) is None
+    assert RealOrAuto(Real(above=0)).parse("lr", "0.5") == 0.5
+
+
+@pytest.mark.parametrize("nothing", ["", "  ", 3, None])
+def test_text_must_be_there(nothing: object) -> None:
+    with pytest.raises(UserError) as refused:
+        Text("names, with commas").parse("rules", nothing)
+    assert str(refused.value) == f"rules must be names, with commas, got {nothing!r}."
+    assert Text("names").parse("rules", " a,b ") == "a,b"
+
+
+def test_a_word_that_is_no_choice_is_refused_with_the_choices() -> None:
+    with pytest.raises(UserError) as refused:
+        Choice(("adam", "sgd")).parse("optimizer", "adamw")
+    assert str(refused.value).startswith("optimizer must be one of adam, sgd, got 'adamw'")
 
 
 def test_a_string_in_quotes_is_what_the_sdk_sends() -> None:

@@ -117,6 +117,11 @@ def test_the_image_for_a_cpu_has_a_name_and_a_base_of_its_own(equipped: Machine)
     assert "BASE_IMAGE=mine:1" in equipped.run("--local", TARGET="cpu", BASE_IMAGE="mine:1").stderr
 
 
+def test_everything_is_built_anew_where_that_is_asked_for(equipped: Machine) -> None:
+    assert " --no-cache " in equipped.run("--local", "--no-cache").stderr
+    assert "--no-cache" not in equipped.run("--local").stderr
+
+
 def test_local_build_asks_nothing_of_aws(machine: Machine) -> None:
     machine.install("docker", WORKING_DOCKER)
     done = machine.run("--local", "--tag", "mine")
