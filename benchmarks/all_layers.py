@@ -29,7 +29,7 @@ def run(scratch: Path, *, quick: bool) -> list[Row]:
     images, epochs, rounds = (64, 1, 1) if quick else (256, 2, 2)
     data = scratch / "data"
     for number, (split, count) in enumerate(
-        (("train", images), ("validation", 16), ("held_out", 400))
+        (("train", images), ("validation", 16), ("held_out", 16 if quick else 400))
     ):
         write_photographs(data / split, classes=CLASSES, images=count, seed=number)
     weights = pretrained_weights(scratch, "resnet18", data, quick=quick)
