@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.frozen_backbone import photographs
 from benchmarks.kennel import ROOT
+from benchmarks.photographs import write_photographs
 from benchmarks.table import Row
 from benchmarks.weights import write_weights
 
+CLASSES = 8
 TRIALS, AT_ONCE, EPOCHS = 16, 2, 10
 RANGES = ("lr=1e-4:1e-1:log", "batch-size=32,64,128")
 RAY = ("ray[tune]==2.60.0", "optuna==5.0.0")
@@ -22,61 +23,72 @@ RAY = ("ray[tune]==2.60.0", "optuna==5.0.0")
 
 def resnet18(scratch: Path, *, quick: bool) -> list[Row]:
     """1,000 photographs, and Ray Tune beside it."""
-    return _compare(scratch, "resnet18", images=64 if quick else 1000, quick=quick, beside_ray=True)
+    study = _Study(scratch, "resnet18", images=64 if quick else 1000, quick=quick)
+    shared, rows = study.kennel()
+    return rows if quick else rows + study.ray(shared)
 
 
 def resnet50(scratch: Path, *, quick: bool) -> list[Row]:
     """The same with a network that takes longer than all that is around it."""
-    return _compare(
-        scratch, "resnet50", images=32 if quick else 1000, quick=quick, beside_ray=False
-    )
+    return _Study(scratch, "resnet50", images=32 if quick else 1000, quick=quick).kennel()[1]
 
 
-def _compare(
-    scratch: Path, architecture: str, *, images: int, quick: bool, beside_ray: bool
-) -> list[Row]:
-    trials, epochs = (2, 1) if quick else (TRIALS, EPOCHS)
-    data = photographs(scratch, images)
-    weights = write_weights(scratch / f"{architecture}.pth", architecture, data / "train")
-    given = ["--data", str(data), "--pretrained", str(weights)]
-    given += ["--set", f"arch={architecture}", f"epochs={epochs}"]
+class _Study:
+    """One network on generated photographs."""
 
-    one = _launch(scratch, "train", *given)
-    search = ["--range", *RANGES, "--jobs", str(trials), "--parallel", str(AT_ONCE)]
-    shared = _launch(scratch, "tune", *given, *search, "--no-early-stopping")
-    apart = _apart(scratch, given) * trials / AT_ONCE
-    name = f"{architecture}, {images} images, {epochs} epochs"
-    rows = [
-        Row(f"{name}: one cold training", f"{one:.1f} s"),
-        Row(f"{name}: {trials} cold trials", f"{shared:.1f} s, {shared / one:.2f} times that"),
-        Row(
-            f"{name}: without sharing, {trials // AT_ONCE} times two trainings side by side",
-            f"{apart:.0f} s",
-            apart / shared,
-        ),
-    ]
-    if not beside_ray or (quick and not (peers.CACHE / "raytune/installed").exists()):
-        return rows
-    problem = peers.install(peers.CACHE / "raytune", RAY)
-    if problem is not None:
-        return [*rows, Row("Ray Tune is left out", problem)]
-    told = [str(data), str(weights), architecture]
-    plain = _ray(*told, "1", str(AT_ONCE), "plain") * trials * epochs / AT_ONCE
-    tuned = _ray(*told, str(epochs), str(trials), "features")
-    return [
-        *rows,
-        Row(
-            f"{name}: Ray Tune over the tutorials' loop, {trials * epochs // AT_ONCE} times one "
-            "epoch of two trials",
-            f"{plain:.0f} s",
-            plain / shared,
-        ),
-        Row(
-            f"{name}: Ray Tune over a head on features computed once, no artifacts or reports",
-            f"{tuned:.1f} s",
-            tuned / shared,
-        ),
-    ]
+    def __init__(self, scratch: Path, architecture: str, *, images: int, quick: bool) -> None:
+        self.scratch = scratch
+        self.architecture = architecture
+        self.trials, self.epochs = (2, 1) if quick else (TRIALS, EPOCHS)
+        self.name = f"{architecture}, {images} images, {self.epochs} epochs"
+        self.data = scratch / "data"
+        for number, (split, count) in enumerate((("train", images), ("validation", 16))):
+            write_photographs(self.data / split, classes=CLASSES, images=count, seed=number)
+        weights = scratch / f"{architecture}.pth"
+        self.weights = write_weights(weights, architecture, self.data / "train")
+
+    def kennel(self) -> tuple[float, list[Row]]:
+        """The seconds of a tuning, and its rows."""
+        given = ["--data", str(self.data), "--pretrained", str(self.weights)]
+        given += ["--set", f"arch={self.architecture}", f"epochs={self.epochs}"]
+        one = _launch(self.scratch, "train", *given)
+        search = ["--range", *RANGES, "--jobs", str(self.trials), "--parallel", str(AT_ONCE)]
+        shared = _launch(self.scratch, "tune", *given, *search, "--no-early-stopping")
+        apart = _apart(self.scratch, given) * self.trials / AT_ONCE
+        trials = f"{self.name}: {self.trials} trials"
+        return shared, [
+            Row(f"{self.name}: one training, nothing computed before", f"{one:.1f} s"),
+            Row(
+                f"{trials} that share nothing, {self.trials // AT_ONCE} times two side by side",
+                f"{apart:.0f} s, {apart / one:.1f} times one training",
+            ),
+            Row(
+                f"{trials} by launch.py tune, nothing computed before",
+                f"{shared:.1f} s, {shared / one:.2f} times one training",
+                apart / shared,
+            ),
+        ]
+
+    def ray(self, shared: float) -> list[Row]:
+        """Ray Tune's rows, beside the seconds of Kennel's tuning."""
+        problem = peers.install(peers.CACHE / "raytune", RAY)
+        if problem is not None:
+            return [Row("Ray Tune is left out", problem)]
+        told = [str(self.data), str(self.weights), self.architecture]
+        times = self.trials * self.epochs // AT_ONCE
+        plain = _ray(*told, "1", str(AT_ONCE), "plain") * times
+        tuned = _ray(*told, str(self.epochs), str(self.trials), "features")
+        trials = f"{self.name}: {self.trials} trials by Ray Tune"
+        return [
+            Row(
+                f"{trials} of the tutorials' loop, {times} times one epoch of two trials",
+                f"{plain:.0f} s, {plain / shared:.1f} times launch.py tune",
+            ),
+            Row(
+                f"{trials} of a head alone, on features computed once by hand",
+                f"{tuned:.1f} s, {tuned / shared:.2f} times launch.py tune",
+            ),
+        ]
 
 
 def _launch(scratch: Path, *arguments: str) -> float:

@@ -164,10 +164,10 @@ def _value(trial: Trial, name: str, result: Result) -> str:
 def _table(result: Result, names: Sequence[str]) -> str:
     ranked = result.ranked
     rest = [trial for trial in result.trials if trial not in ranked]
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    head = "".join(f'<th class="number">{html.escape(name)}</th>' for name in names)
     rows = []
     for place, trial in enumerate([*ranked, *rest], 1):
-        cells = "".join(f"<td>{html.escape(trial.tuned.get(name, ''))}</td>" for name in names)
+        cells = "".join(_cell(trial.tuned.get(name, "")) for name in names)
         value = "" if trial.objective is None else f"{trial.objective:.4g}"
         took = "" if trial.seconds is None else duration(trial.seconds)
         mark = ' class="best"' if place == 1 else ""
@@ -182,3 +182,11 @@ def _table(result: Result, names: Sequence[str]) -> str:
         '<th>state</th><th class="number">took</th><th>training job</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def _cell(text: str) -> str:
+    """A tuned value; of a long number four digits, and all of it where the pointer rests."""
+    whole = html.escape(text)
+    if as_numbers([text]) is None or len(text) <= 6:
+        return f'<td class="number">{whole}</td>'
+    return f'<td class="number" title="{whole}">{float(text):.4g}</td>'

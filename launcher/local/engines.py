@@ -1,9 +1,11 @@
 """What runs the image's two programs: processes on this machine, or Docker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
+
+from launcher.local.layout import Host
 
 
 class Run(Protocol):
@@ -32,8 +34,15 @@ class Engine(Protocol):
     def ready(self, image: str) -> None:
         """Refuse what cannot be run before anything is recorded. Raises UserError."""
 
-    def train(self, image: str, base: Path, environment: Mapping[str, str], log: Path) -> Run:
-        """Start a training whose `/opt/ml` is `base`."""
+    def train(
+        self,
+        image: str,
+        base: Path,
+        hosts: Sequence[Host],
+        environment: Mapping[str, str],
+        log: Path,
+    ) -> Run:
+        """Start a training whose `/opt/ml` is `base`, with what each host has besides."""
 
     def warm(self, environment: Mapping[str, str], log: Path) -> AbstractContextManager[None]:
         """Held around many trainings with the same environment: later ones start sooner."""

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,36 @@ from container.tar import tarfile
 from launcher import records
 from launcher.local.jobs import local_path
 
-HOST = "algo-1"
+GROUP = "homogeneousCluster"
+"""What SageMaker calls machines that are all alike."""
 
 
-def write(base: Path, request: Mapping[str, Any]) -> None:
-    """Configuration files, channels and checkpoints. Raises UserError where data is missing."""
+@dataclass(frozen=True)
+class Host:
+    """One machine of a training, and the directory whose files are laid over `/opt/ml` for it."""
+
+    name: str
+    directory: Path
+
+
+def write(base: Path, request: Mapping[str, Any]) -> list[Host]:
+    """Configuration files, channels and checkpoints; the hosts, the first of which has `base`.
+
+    Raises:
+        UserError: data is missing.
+    """
+    names = [f"algo-{number + 1}" for number in range(request["ResourceConfig"]["InstanceCount"])]
+    hosts = [Host(name, base.parent / "hosts" / name) for name in names]
+    hosts[0] = Host(names[0], base)
+    for host in hosts:
+        place = host.directory / "input/config/resourceconfig.json"
+        records.write(place, _resources(request["ResourceConfig"], host.name, names))
     config = base / "input/config"
     channels = {entry["ChannelName"]: entry for entry in request.get("InputDataConfig", ())}
     records.write(config / "hyperparameters.json", request.get("HyperParameters", {}))
     records.write(
         config / "inputdataconfig.json", {name: _channel(channels[name]) for name in channels}
     )
-    records.write(config / "resourceconfig.json", _resources(request["ResourceConfig"]))
     if hook := request.get("DebugHookConfig"):
         records.write(config / "debughookconfig.json", _hook(base, hook))
     for name in ("input/data", "model", "output/data"):
@@ -32,6 +51,7 @@ def write(base: Path, request: Mapping[str, Any]) -> None:
         kept = local_path(checkpoints["S3Uri"])
         kept.mkdir(parents=True, exist_ok=True)
         (base / "checkpoints").symlink_to(kept, target_is_directory=True)
+    return hosts
 
 
 def _channel(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,12 +65,16 @@ def _channel(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _resources(given: Mapping[str, Any]) -> dict[str, Any]:
+def _resources(given: Mapping[str, Any], current: str, hosts: list[str]) -> dict[str, Any]:
+    machine = given.get("InstanceType", "local")
     return {
-        "current_host": HOST,
-        "current_instance_type": given.get("InstanceType", "local"),
-        "current_group_name": "homogeneousCluster",
-        "hosts": [HOST],
+        "current_host": current,
+        "current_instance_type": machine,
+        "current_group_name": GROUP,
+        "hosts": hosts,
+        "instance_groups": [
+            {"instance_group_name": GROUP, "instance_type": machine, "hosts": hosts}
+        ],
         "network_interface_name": "eth0",
     }
 

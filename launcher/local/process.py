@@ -5,12 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from launcher.local import forked, processes
+from launcher.local.layout import Host
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADDRESS = "127.0.0.1"
@@ -28,7 +29,12 @@ class ProcessEngine:
         """There is nothing to wait for: the programs are beside this file."""
 
     def train(
-        self, image: str, base: Path, environment: Mapping[str, str], log: Path
+        self,
+        image: str,
+        base: Path,
+        hosts: Sequence[Host],
+        environment: Mapping[str, str],
+        log: Path,
     ) -> "ProcessRun | forked.ForkedRun":
         """Start `./train`; its `/opt/ml` is `base`, and what it prints goes to the log."""
         given = _environment(base, environment)

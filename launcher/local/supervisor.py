@@ -7,7 +7,7 @@ It is a process of its own, so that a job goes on when the launcher ends; what i
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -60,7 +60,7 @@ class Supervision:
         """Lay out, train, pack."""
         self.say("InProgress", "Downloading")
         try:
-            layout.write(self.base, self.request)
+            hosts = layout.write(self.base, self.request)
         except UserError as error:
             self._end("Failed", "Failed", FailureReason=f"ClientError: {error}")
             return
@@ -68,7 +68,7 @@ class Supervision:
             self._end("Stopped", "Stopped")
             return
         try:
-            run = self._start()
+            run = self._start(hosts)
         except UserError as error:
             self._end("Failed", "Failed", FailureReason=f"InternalServerError: {error}")
             return
@@ -78,10 +78,11 @@ class Supervision:
         run.collect()
         self._finish(code, ended_by)
 
-    def _start(self) -> Run:
+    def _start(self, hosts: Sequence[layout.Host]) -> Run:
         return engine(self.record["engine"]).train(
             self.request["AlgorithmSpecification"]["TrainingImage"],
             self.base,
+            hosts,
             self._environment(),
             self.directory / "log.txt",
         )

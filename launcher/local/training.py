@@ -28,10 +28,12 @@ class TrainingJobs:
     def create_training_job(self, **request: Any) -> dict[str, Any]:
         """Start a job: a supervisor of its own, which outlives this process."""
         check(Call("sagemaker", "CreateTrainingJob", request), local=True)
-        if request["ResourceConfig"]["InstanceCount"] > engine(self.engine_name).most_hosts:
+        most = engine(self.engine_name).most_hosts
+        if request["ResourceConfig"]["InstanceCount"] > most:
+            machines = "one machine" if most == 1 else f"at most {most} hosts"
             message = (
-                f"--on {self.engine_name} trains on one machine: leave out --instances, or take "
-                "--on sagemaker."
+                f"--on {self.engine_name} trains on {machines}: change --instances, or take "
+                "--on docker or --on sagemaker."
             )
             raise client_error("ValidationException", message, "CreateTrainingJob")
         engine(self.engine_name).ready(request["AlgorithmSpecification"]["TrainingImage"])

@@ -248,7 +248,7 @@ def test_several_machines_are_asked_for_and_refused_where_there_is_one(cloud: Wo
     assert answer["requests"][0]["request"]["ResourceConfig"]["InstanceCount"] == 2
     assert answer["paid_by_the_hour"][0]["instances"] == 2
     refused = cloud.run(*several, "--on", "process")
-    assert "--on process trains on one machine: leave out --instances" in refused.stderr
+    assert "--on process trains on one machine: change --instances" in refused.stderr
     assert "at least 1, got 0" in cloud.run(*several[:-1], "0").stderr
 
 

@@ -1,14 +1,21 @@
 """What is particular to `--on docker`, most of it without an engine."""
 
+import json
 import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from docker_engine import docker
-from launcher_workspace import TINY, Workspace, wait_until
+from launcher_workspace import TINY, Answer, Workspace, wait_until
 
 from container.errors import UserError
+from launcher.local import processes
 from launcher.local.docker import DockerEngine, tunnel_arguments
+from launcher.local.process import free_port
 
 pytest_plugins = ("launcher_fixtures",)
 
@@ -62,3 +69,115 @@ def test_a_stopped_container_keeps_its_model_and_leaves_nothing(
     assert "stopped after" in workspace.run("logs", "--follow").stdout
     assert left(image) == before
     assert workspace.run("deploy").code == 0
+
+
+def two_hosts(workspace: Workspace, image: str, *options: str) -> tuple[Answer, Path]:
+    """A training on two hosts, and the directory of its job."""
+    flags = ("--instances", "2", "--on", "docker", "--image", image, "--json")
+    answer = workspace.run("train", "--data", workspace.data, *flags, "--set", *TINY, *options)
+    (job,) = (workspace.path / ".kennel/jobs/training-jobs").iterdir()
+    return answer, job
+
+
+@pytest.mark.container
+@pytest.mark.timeout(900)
+def test_several_hosts_train_together_and_leave_one_model(workspace: Workspace, image: str) -> None:
+    before = left(image)
+    answer, job = two_hosts(workspace, image)
+    assert answer.code == 0, answer.stderr
+    for host, place in (("algo-1", "opt-ml"), ("algo-2", "hosts/algo-2")):
+        config = json.loads((job / place / "input/config/resourceconfig.json").read_text())
+        assert (config["current_host"], config["hosts"]) == (host, ["algo-1", "algo-2"])
+        assert config["instance_groups"][0]["hosts"] == config["hosts"]
+    assert "2 processes on 2 hosts." in (job / "log.txt").read_text()
+    assert workspace.run("report").code == 0
+    assert Path(answer.json["artifact"].removeprefix("file://")).is_file()
+    assert left(image) == before
+
+
+@pytest.mark.container
+@pytest.mark.timeout(900)
+def test_a_host_that_dies_fails_the_job_and_ends_the_others(
+    workspace: Workspace, image: str
+) -> None:
+    before = left(image)
+    _, job = two_hosts(workspace, image, "epochs=500", "--no-wait")
+    wait_until(lambda: "epoch 2/" in workspace.run("logs").stdout)
+    _, second = json.loads((job / "run.json").read_text())["containers"]
+    docker("kill", second)
+    answer = workspace.run("logs", "--follow")
+    assert answer.code == 1
+    # What the other host says of it, or where that had no time to, what the code says.
+    assert re.search("lost the connection to another process|most likely for memory", answer.stderr)
+    assert left(image) == before
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The engine of this machine as one that is reached by ssh, with a server of our own."""
+    server = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+    if server is None or os.geteuid() != 0:
+        pytest.skip("there is no sshd, or not the rights to start one")
+    place = tmp_path / "ssh"
+    place.mkdir(mode=0o700)
+    Path("/run/sshd").mkdir(exist_ok=True)  # where it insists on leaving its own rights
+    for name in ("host", "user"):
+        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place / name)]
+        subprocess.run(key, check=True)
+    port = free_port()
+    write_lines(
+        place / "server.conf",
+        *(f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {place}/host", "UsePAM no"),
+        *(
+            f"AuthorizedKeysFile {place}/user.pub",
+            "StrictModes no",
+            "PermitRootLogin prohibit-password",
+        ),
+        *("PasswordAuthentication no", "MaxStartups 100", f"PidFile {place}/pid"),
+    )
+    write_lines(
+        place / "client.conf",
+        *("Host far", "HostName 127.0.0.1", f"Port {port}", "User root"),
+        *(f"IdentityFile {place}/user", f"UserKnownHostsFile {place}/known"),
+        "StrictHostKeyChecking accept-new",
+    )
+    # A person has this in ~/.ssh/config.
+    client = place / "bin/ssh"
+    client.parent.mkdir()
+    client.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {place}/client.conf "$@"\n')
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("DOCKER_HOST", "ssh://far")
+    with subprocess.Popen([server, "-D", "-f", str(place / "server.conf")]) as process:
+        try:
+            wait_until(lambda: subprocess.run(["ssh", "far", "true"], check=False).returncode == 0)
+            yield
+        finally:
+            process.terminate()
+
+
+def write_lines(path: Path, *lines: str) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.container
+@pytest.mark.timeout(900)
+def test_an_engine_elsewhere_trains_and_serves_and_is_asked_through_a_tunnel(
+    workspace: Workspace, image: str, far: None
+) -> None:
+    before = left(image)
+    given = ("--on", "docker", "--image", image)
+    trained = workspace.run("train", "--data", workspace.data, "--set", *TINY, *given)
+    assert trained.code == 0, trained.stderr
+    deployed = workspace.run("deploy")
+    assert deployed.code == 0, deployed.stderr
+    (record,) = (workspace.path / ".kennel/jobs/endpoints").glob("*/record.json")
+    tunnel = processes.Identity.read(json.loads(record.read_text())["server"]["tunnel"])
+    assert tunnel
+    assert tunnel.runs()
+    answer = workspace.run("predict", workspace.data / "test", "--json")
+    assert len(answer.json["predictions"]) == 15
+    assert workspace.run("delete", "--yes").code == 0
+    processes.reap(tunnel.pid)
+    assert not tunnel.runs()
+    assert left(image) == before

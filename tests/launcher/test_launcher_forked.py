@@ -34,7 +34,7 @@ def start(base: Path, data: Path, **values: object) -> "ForkedRun | ProcessRun":
     flags = {**FLAGS, **{name: str(value) for name, value in values.items()}}
     pairs = ", ".join(f'"{name}": "{value}"' for name, value in flags.items())
     (base / "input/config/hyperparameters.json").write_text(f"{{{pairs}}}")
-    return ProcessEngine().train("", base, {}, base / "log.txt")
+    return ProcessEngine().train("", base, [], {}, base / "log.txt")
 
 
 def test_each_training_has_a_process_a_directory_a_log_and_a_code_of_its_own(
