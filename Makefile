@@ -35,6 +35,7 @@ check: venv ## lint, types and formatting; changes nothing
 	python -m docs.imports --check
 	python -m docs.permissions --check
 	hadolint Dockerfile
+	python -m docs.scale --check
 	shellcheck build_and_push.sh requirements/*.sh requirements/zig-cc tests/engine/*.sh .ci/run
 
 docs: venv ## write the parts of the documents that the code knows best
@@ -46,6 +47,7 @@ docs: venv ## write the parts of the documents that the code knows best
 	python -m docs.imports
 	python -m docs.permissions
 	python -m docs.licences
+	python -m docs.scale
 
 site: venv ## build the documents as a site with a search, in site/; nothing is fetched from elsewhere
 	python -m docs.site site
