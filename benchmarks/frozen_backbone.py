@@ -15,6 +15,8 @@ from benchmarks.weights import write_weights
 
 CLASSES = 8
 RATE = 0.01
+SAME = ("--schedule=constant", "--warm-up=0", "--weight-decay=0")
+"""With these Kennel's optimizer is the starter loop's: Adam at one learning rate."""
 
 
 def resnet18(scratch: Path, *, quick: bool) -> list[Row]:
@@ -82,7 +84,7 @@ def _compare(scratch: Path, data: Path, weights: Path, *, epochs: int, seeds: in
     starters, kennels = [], []
     for seed in range(seeds):
         starters.append(starter(data, weights, epochs, seed))
-        flags = (f"--epochs={epochs}", f"--lr={RATE}", f"--seed={seed}")
+        flags = (f"--epochs={epochs}", f"--lr={RATE}", f"--seed={seed}", *SAME)
         kennels.append(kennel.train(scratch, data, weights, *flags))
     frozen_norms = starter(data, weights, epochs, 0, "--frozen-norms")
     ratio = middle([a.loop / b.loop for a, b in zip(starters, kennels, strict=True)])

@@ -55,7 +55,13 @@ def run(scratch: Path, *, quick: bool) -> list[Row]:
         for way in WAYS:
             training = kennel.train(scratch, data, weights, *FLAGS, *way.flags, test=False)
             points[way.name].append(
-                Point(size, training.loop, training.own_memory, training.memory)
+                Point(
+                    size,
+                    training.loop,
+                    training.processor,
+                    training.own_memory,
+                    training.memory,
+                )
             )
     if not quick:
         draw(points, PICTURE)

@@ -27,6 +27,8 @@ class Run:
     """Bytes at the peak, of all its processes; without pages of mapped files."""
     memory: int = 0
     """The same with them."""
+    processor: float = 0.0
+    """Seconds of processors that all its processes took, whatever else the machine did."""
     last_epoch: float = 0.0
     """Seconds of the last of several epochs, when all that is done once is done."""
 
@@ -55,6 +57,7 @@ def train(
     for split in ("train", "validation"):
         (channels / split).symlink_to(data / split)
     environment = os.environ | {"SAGEMAKER_BASE_DIR": str(job), "KENNEL_CACHE_DIR": str(cache)}
+    before = os.times()
     started = time.perf_counter()
     training = subprocess.Popen(
         [sys.executable, ROOT / "train", f"--arch={architecture}", *flags],
@@ -76,8 +79,10 @@ def train(
         raise RuntimeError("./train failed")
     process = time.perf_counter() - started
     share = accuracy(job / "model", data / "held_out") if test else float("nan")
+    after = os.times()
+    processor = sum(after[2:4]) - sum(before[2:4])  # of children, in and for them
     last_epoch = ends[-1] - ends[-2] if len(ends) > 1 else 0.0
-    return Run(ends[-1] - begin, process, share, peak.own, peak.total, last_epoch)
+    return Run(ends[-1] - begin, process, share, peak.own, peak.total, processor, last_epoch)
 
 
 def accuracy(model: Path, images: Path) -> float:

@@ -1,7 +1,8 @@
 """Pretrained weights, made here: ImageNet's are a download, and random ones recognise nothing.
 
-Kennel itself trains them, on generated photographs of classes that no benchmark fine-tunes on. They
-are kept in Kennel's cache directory, so that they are made once.
+Kennel itself trains them, on small generated photographs of classes that no benchmark fine-tunes
+on; then their batch normalisation learns what such photographs look like at full size. They are
+kept in Kennel's cache directory, so that they are made once.
 """
 
 import os
@@ -15,11 +16,11 @@ from torchvision.models import get_model
 
 from benchmarks.kennel import ROOT
 from benchmarks.photographs import write_photographs
-from benchmarks.weights import write_weights
+from benchmarks.weights import see, write_weights
 from container import artifact
 from container.training.feature_store import cache_directory
 
-VERSION = 1
+VERSION = 2
 """Counted up when anything here changes."""
 CLASSES, IMAGES = 32, 1920
 FIRST_CLASS = 100
@@ -45,7 +46,7 @@ def pretrained(architecture: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="kennel-pretraining-") as job:
             _pretrain(Path(job), architecture)
-            _export(Path(job) / "model", architecture, path)
+            _export(Path(job), architecture, path)
     return path
 
 
@@ -69,15 +70,18 @@ def _pretrain(job: Path, architecture: str) -> None:
     )
 
 
-def _export(model: Path, architecture: str, path: Path) -> None:
+def _export(job: Path, architecture: str, path: Path) -> None:
     """Turn an artifact into a file of weights like torchvision's, with a head of 1,000 classes."""
-    _, tensors = artifact.load(model)
-    state = get_model(architecture).state_dict()
+    _, tensors = artifact.load(job / "model")
+    network = get_model(architecture)
+    state = network.state_dict()
     state |= {
         name: torch.from_numpy(array.copy())
         for name, array in tensors.items()
         if not name.startswith("fc.")
     }
+    network.load_state_dict(state)
+    see(network, sorted((job / "input/data/validation").rglob("*.jpg")))
     partial = path.with_suffix(".partial")
-    torch.save(state, partial)
+    torch.save(network.state_dict(), partial)
     partial.replace(path)

@@ -1,9 +1,11 @@
 """Stand-in weights: random, since ImageNet's are a download, and good enough to tell textures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torchvision.models import get_model
 
 from container import model
@@ -20,14 +22,19 @@ def write_weights(path: Path, architecture: str, photographs: Path) -> Path:
     """
     torch.manual_seed(0)
     network = get_model(architecture)
-    preprocessing = Preprocessing()
     files = sorted(photographs.rglob("*.jpg"))
     chosen = np.linspace(0, len(files) - 1, CALIBRATION_IMAGES).astype(int)
-    pixels = np.stack([preprocessing(files[index].read_bytes()) for index in chosen])
+    see(network, [files[index] for index in chosen])
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def see(network: nn.Module, photographs: Sequence[Path]) -> None:
+    """Give batch normalisation the statistics of these photographs, all as one batch."""
+    preprocessing = Preprocessing()
+    pixels = np.stack([preprocessing(photograph.read_bytes()) for photograph in photographs])
     for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0  # the statistics of the one batch, which is all there is
     with torch.no_grad():
         network.train()(model.normalise(torch.from_numpy(pixels), preprocessing))
-    torch.save(network.state_dict(), path)
-    return path
