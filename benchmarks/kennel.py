@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from benchmarks.memory import PeakMemory
 from container import artifact, openvino_resnet, processors
@@ -29,6 +30,8 @@ class Run:
     """The same with them."""
     processor: float = 0.0
     """Seconds of processors that all its processes took, whatever else the machine did."""
+    loop_processor: float = 0.0
+    """The same of the loop alone."""
     last_epoch: float = 0.0
     """Seconds of the last of several epochs, when all that is done once is done."""
 
@@ -57,7 +60,7 @@ def train(
     for split in ("train", "validation"):
         (channels / split).symlink_to(data / split)
     environment = os.environ | {"SAGEMAKER_BASE_DIR": str(job), "KENNEL_CACHE_DIR": str(cache)}
-    before = os.times()
+    children = os.times()
     started = time.perf_counter()
     training = subprocess.Popen(
         [sys.executable, ROOT / "train", f"--arch={architecture}", *flags],
@@ -66,23 +69,38 @@ def train(
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    begin = 0.0
+    begin = before = loop_processor = 0.0
     ends: list[float] = []
     assert training.stdout
     with PeakMemory(training.pid) as peak:
         for line in training.stdout:
             if line.startswith(f"{architecture} on "):
-                begin = time.perf_counter()
+                begin, before = time.perf_counter(), processor_seconds(training.pid)
             if line.startswith("epoch "):
                 ends.append(time.perf_counter())
+                loop_processor = processor_seconds(training.pid) - before
     if training.wait():
         raise RuntimeError("./train failed")
     process = time.perf_counter() - started
     share = accuracy(job / "model", data / "held_out") if test else float("nan")
-    after = os.times()
-    processor = sum(after[2:4]) - sum(before[2:4])  # of children, in and for them
+    processor = sum(os.times()[2:4]) - sum(children[2:4])
     last_epoch = ends[-1] - ends[-2] if len(ends) > 1 else 0.0
-    return Run(ends[-1] - begin, process, share, peak.own, peak.total, processor, last_epoch)
+    return Run(
+        ends[-1] - begin,
+        process,
+        share,
+        peak.own,
+        peak.total,
+        processor,
+        loop_processor,
+        last_epoch,
+    )
+
+
+def processor_seconds(process: int) -> float:
+    """What a process's threads have taken so far, in the program and for it in the kernel."""
+    times = psutil.Process(process).cpu_times()
+    return float(times.user + times.system)
 
 
 def accuracy(model: Path, images: Path) -> float:
