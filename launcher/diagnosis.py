@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from container.errors import UserError
 from launcher import quotas, refusals
+from launcher.local import containers
 from launcher.local.docker import DockerEngine
 from launcher.quotas import Quotas
 from launcher.session import Session
@@ -41,6 +42,7 @@ def findings(session: Session) -> Iterator[Finding]:
             ("credentials", _credentials),
             ("role", _role),
             ("image", _image),
+            ("Docker, for push", _docker_for_push),
         ),
     }
     for what, look in looks[session.settings.on]:
@@ -83,6 +85,14 @@ def _packages(session: Session) -> str:
 def _docker(session: Session) -> str:
     DockerEngine().ready(session.backend.image)
     return session.backend.image
+
+
+def _docker_for_push(session: Session) -> str:
+    """Only building the image needs it, which may be done on another machine."""
+    try:
+        return f"version {containers.docker('version', '--format', '{{.Server.Version}}')}"
+    except UserError as error:
+        raise LookupError(f"{error} Nothing but `./launch.py push` needs it.") from None
 
 
 def _credentials(session: Session) -> str:

@@ -13,6 +13,7 @@ OPT_ML = "/opt/ml"
 SHARED_MEMORY = "1g"
 """Docker's own 64 MB are too few for PyTorch's workers."""
 GRACE_SECONDS = 30
+LABEL = "kennel.directory"
 
 
 def client() -> str:
@@ -40,15 +41,24 @@ def create(
     """A container that has what is in `base`, not started yet; its id."""
     variables = [part for key, value in environment.items() for part in ("--env", f"{key}={value}")]
     gpus = ["--gpus", "all"] if "nvidia" in docker("info", "--format", "{{.Runtimes}}") else []
-    identifier = docker(
-        "create", "--shm-size", SHARED_MEMORY, *gpus, *variables, *options, image, program
-    )
+    given = ["--shm-size", SHARED_MEMORY, *label(base), *gpus, *variables, *options]
+    identifier = docker("create", *given, image, program)
     try:
         copy_in(identifier, base, Path(OPT_ML).name)
     except (UserError, OSError):
         remove(identifier)
         raise
     return identifier
+
+
+def label(base: Path) -> list[str]:
+    """The option that marks what is made for one job, whose directory no other job has."""
+    return ["--label", f"{LABEL}={base}"]
+
+
+def made_for(base: Path, *listing: str) -> list[str]:
+    """The ids of a kind (`ps --all`, `network ls`) that are marked so."""
+    return docker(*listing, "--quiet", "--filter", f"label={LABEL}={base}").split()
 
 
 def copy_in(identifier: str, directory: Path, name: str) -> None:

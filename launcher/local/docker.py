@@ -55,9 +55,9 @@ class DockerEngine:
         """Each container has its own Python; there is nothing to share."""
         return contextlib.nullcontext()
 
-    def stop_train(self, record: Mapping[str, Any]) -> None:
+    def stop_train(self, record: Mapping[str, Any], base: Path) -> None:
         """Stop and remove a training's containers whose supervisor is gone."""
-        docker_run.remove(record)
+        docker_run.remove(base)
 
     def serve(
         self, image: str, base: Path, environment: Mapping[str, str], log: Path

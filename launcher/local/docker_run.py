@@ -33,11 +33,12 @@ class DockerRun:
         self.identifiers: list[str] = []
         try:
             if len(hosts) > 1:
-                self.network = containers.docker("network", "create", f"kennel-{uuid.uuid4().hex}")
+                name = f"kennel-{uuid.uuid4().hex}"
+                self.network = containers.docker("network", "create", *containers.label(base), name)
             for host in hosts:
                 self.identifiers.append(self._create(image, host, environment))
         except (UserError, OSError):
-            remove(self.record())
+            remove(self.base)
             raise
         self.children = [
             _attached(identifier, log if host is hosts[0] else host.directory / log.name)
@@ -87,8 +88,8 @@ class DockerRun:
             process.wait()
 
     def record(self) -> dict[str, Any]:
-        """The containers, to find them again when their supervisor is gone."""
-        return {"containers": self.identifiers, "network": self.network}
+        """The containers, for a person who looks; they are found again by their label."""
+        return {"containers": self.identifiers}
 
     def collect(self) -> None:
         """Copy out what they wrote, as files of this user, and remove them.
@@ -100,7 +101,7 @@ class DockerRun:
             self._copy_out(identifier, _COLLECTED)
         if self.failed_first:
             self._copy_out(self.failed_first, ("output",))
-        remove(self.record())
+        remove(self.base)
 
     def _copy_out(self, identifier: str, names: Sequence[str]) -> None:
         for name in names:
@@ -123,10 +124,10 @@ def _attached(identifier: str, log: Path) -> "subprocess.Popen[bytes]":
         )
 
 
-def remove(record: Mapping[str, Any]) -> None:
-    """Stop and remove the containers of a training, and their network."""
-    for identifier in record.get("containers", ()):
-        containers.remove(str(identifier))
-    if network := record.get("network"):
-        with contextlib.suppress(UserError):
-            containers.docker("network", "rm", str(network))
+def remove(base: Path) -> None:
+    """Stop and remove a training's containers and their network, however far it had come."""
+    with contextlib.suppress(UserError):
+        for identifier in containers.made_for(base, "ps", "--all"):
+            containers.remove(identifier)
+        for network in containers.made_for(base, "network", "ls"):
+            containers.docker("network", "rm", network)

@@ -47,7 +47,7 @@ class Engine(Protocol):
     def warm(self, environment: Mapping[str, str], log: Path) -> AbstractContextManager[None]:
         """Held around many trainings with the same environment: later ones start sooner."""
 
-    def stop_train(self, record: Mapping[str, Any]) -> None:
+    def stop_train(self, record: Mapping[str, Any], base: Path) -> None:
         """Stop a training whose supervisor is gone."""
 
     def serve(

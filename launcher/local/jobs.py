@@ -15,6 +15,8 @@ from launcher import records
 ACCOUNT = "000000000000"
 STOP = "stop-requested"
 """A file in a job's directory: a signal could reach its supervisor before it listens."""
+SERVER = "server.json"
+"""The server that a batch transform has started, for as long as it runs."""
 
 
 @dataclass(frozen=True)

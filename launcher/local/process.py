@@ -57,7 +57,7 @@ class ProcessEngine:
         given = {"PYTHONPATH": search_path(), **environment}
         return forked.server(_environment(Path(), given), log)
 
-    def stop_train(self, record: Mapping[str, Any]) -> None:
+    def stop_train(self, record: Mapping[str, Any], base: Path) -> None:
         """Stop a training whose supervisor is gone."""
         if identity := processes.Identity.read(record):
             identity.stop(SERVER_GRACE_SECONDS)

@@ -126,7 +126,8 @@ def _progress(directory: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     status = {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting", **progress}
     if runs or status["TrainingJobStatus"] in _OVER:
         return status
-    engine(record["engine"]).stop_train(records.read(directory / "run.json"))
+    run = records.read(directory / "run.json")
+    engine(record["engine"]).stop_train(run, directory / "opt-ml")
     return {
         **status,
         "TrainingJobStatus": "Failed",

@@ -5,7 +5,8 @@ from typing import Any
 
 from launcher import records
 from launcher.api import Call, check
-from launcher.local.jobs import MODEL, TRANSFORM_JOB, JobsFolder, client_error, moment
+from launcher.local.engines import engine
+from launcher.local.jobs import MODEL, SERVER, TRANSFORM_JOB, JobsFolder, client_error, moment
 from launcher.local.training import is_supervised, supervise, supervisor_of
 
 _OVER = ("Completed", "Failed", "Stopped")
@@ -37,6 +38,9 @@ class TransformJobs:
             **records.read(directory / "progress.json"),
         }
         if not runs and progress["TransformJobStatus"] not in _OVER:
+            if server := records.read(directory / SERVER):
+                engine(record["engine"]).stop_server(server)
+                (directory / SERVER).unlink(missing_ok=True)
             reason = "InternalServerError: the process that looked after this job is gone."
             progress |= {"TransformJobStatus": "Failed", "FailureReason": reason}
         return {

@@ -17,7 +17,7 @@ from launcher import records
 from launcher.local import layout
 from launcher.local.endpoint import DEFAULT_START_SECONDS, answers
 from launcher.local.engines import engine
-from launcher.local.jobs import MODEL, JobsFolder, local_path
+from launcher.local.jobs import MODEL, SERVER, JobsFolder, local_path
 
 THREADS = 4
 INVOCATION_SECONDS = 600.0
@@ -71,6 +71,8 @@ def _server(directory: Path, engine_name: str, container: dict[str, Any]) -> Ite
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": str(MEGABYTES),
     }
     server = runner.serve(container["Image"], base, environment, directory / "log.txt")
+    # To find it again when this process is gone.
+    records.write(directory / SERVER, server)
     try:
         deadline = time.monotonic() + DEFAULT_START_SECONDS
         while not answers(server["url"]):
@@ -80,6 +82,7 @@ def _server(directory: Path, engine_name: str, container: dict[str, Any]) -> Ite
         yield server["url"]
     finally:
         runner.stop_server(server)
+        (directory / SERVER).unlink()
 
 
 def _ask(url: str, request: dict[str, Any], image: Path, answer: Path) -> bool:

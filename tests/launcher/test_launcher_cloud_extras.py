@@ -272,6 +272,13 @@ def test_the_debugger_of_aws_as_the_earlier_project_had_it(cloud: Workspace) -> 
         debugger.rule_image("this machine")
 
 
+def test_a_transform_takes_a_place_in_s3(cloud: Workspace) -> None:
+    model = ("--model", "s3://photos/model.tar.gz", "--image", IMAGE)
+    shown = cloud.run("transform", "s3://photos/unlabelled", *model, "--dry-run").json
+    source = shown["requests"][1]["request"]["TransformInput"]["DataSource"]["S3DataSource"]
+    assert source == {"S3DataType": "S3Prefix", "S3Uri": "s3://photos/unlabelled"}
+
+
 def test_a_transform_is_created_with_a_model(cloud: Workspace, tmp_path: Path) -> None:
     given = ("transform", cloud.data / "test", "--model", "s3://photos/model.tar.gz")
     model, job = (call["request"] for call in cloud.run(*given, "--dry-run").json["requests"])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,26 @@ def test_a_host_that_dies_fails_the_job_and_ends_the_others(
     assert answer.code == 1
     # What the other host says of it, or where that had no time to, what the code says.
     assert re.search("lost the connection to another process|most likely for memory", answer.stderr)
+    assert left(image) == before
+
+
+@pytest.mark.container
+@pytest.mark.timeout(900)
+def test_when_its_supervisor_is_killed_a_training_leaves_no_container(
+    workspace: Workspace, image: str
+) -> None:
+    before = left(image)
+    two_hosts(workspace, image, "epochs=500", "--no-wait")
+    (job,) = (workspace.path / ".kennel/jobs/training-jobs").iterdir()
+    # The network and the first container are there, and no record of them.
+    wait_until(lambda: len(left(image) - before) > 1)
+    supervisor = processes.Identity.read(json.loads((job / "supervisor.json").read_text()))
+    assert supervisor
+    supervisor.signal(signal.SIGKILL)
+    wait_until(lambda: not supervisor.runs())
+    assert (
+        "the process that looked after this job is gone" in workspace.run("logs", "--follow").stderr
+    )
     assert left(image) == before
 
 

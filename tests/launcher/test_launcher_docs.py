@@ -81,3 +81,12 @@ def test_the_example_of_kennel_toml_is_read(tmp_path: Path) -> None:
     read = settings.resolve({}, {}, settings.read_file(tmp_path), {})
     assert read.on == "sagemaker"
     assert read.hyperparameters["arch"] == "resnet50"
+
+
+def test_every_test_that_is_named_is_there() -> None:
+    tests = Path(__file__).parent
+    there = "".join(path.read_text(encoding="utf-8") for path in tests.glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", ALL)
+    assert len(named) > 10
+    for name in named:
+        assert f"def {name}(" in there, name

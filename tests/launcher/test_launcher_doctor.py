@@ -58,11 +58,13 @@ def test_what_may_not_be_looked_at_is_no_fault(
         raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
 
     monkeypatch.setattr("botocore.client.BaseClient._make_api_call", refuse)
+    monkeypatch.setenv("DOCKER", "no-such-docker")
     image = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/kennel:latest"
     answer = cloud.run("doctor", "--image", image)
     assert answer.code == 0, answer.stdout
     assert "?      role: AWS does not allow this (GetRole: no)" in answer.stdout
     assert "?      quota for endpoints: AWS does not allow" in answer.stdout
+    assert "?      Docker, for push: The docker command is missing" in answer.stdout
 
 
 def quota(name: str, value: float) -> dict[str, Any]:

@@ -40,6 +40,18 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_stop_it(workspace: Workspace) -> 
     assert "stopped after" in followed.stdout
 
 
+def test_a_killed_launcher_leaves_a_job_that_is_found_again(workspace: Workspace) -> None:
+    process = workspace.start("train", "--data", workspace.data, "--set", *TINY)
+    assert process.stdout
+    next(line for line in process.stdout if "downloading" in line or "training" in line)
+    process.kill()
+    process.communicate(timeout=30)
+    followed = workspace.run("logs", "--follow")
+    assert followed.code == 0
+    assert "completed after" in followed.stdout
+    assert len(workspace.client.list_training_jobs()["TrainingJobSummaries"]) == 1
+
+
 def test_a_failed_training_ends_with_the_reason_and_what_to_try(workspace: Workspace) -> None:
     bare = workspace.path / "bare"
     (bare / "only-class").mkdir(parents=True)

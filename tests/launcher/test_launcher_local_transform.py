@@ -1,15 +1,19 @@
 import csv
 import io
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import serving_artifacts
-from launcher_workspace import Workspace
+from launcher_workspace import Workspace, wait_until
 from PIL import Image
 
+from launcher import records
+from launcher.local import processes
+from launcher.local.jobs import SERVER
 from launcher.store import FileStore
 from launcher.transform import Row, accuracy, as_csv, joined
 
@@ -81,3 +85,21 @@ def test_folders_that_name_no_class_are_not_judged(tmp_path: Path) -> None:
     assert rows == [Row("a/1.jpg", "cat", 0.9, "")]
     assert accuracy(rows) is None
     assert list(csv.reader(io.StringIO(as_csv(rows))))[1] == ["a/1.jpg", "cat", "0.900000", ""]
+
+
+def test_when_its_supervisor_is_killed_a_transform_fails_and_leaves_no_server(
+    workspace: Workspace, model: Path, folder: Path
+) -> None:
+    command = workspace.start("transform", folder, "--model", model)
+    jobs = workspace.path / ".kennel/jobs/transform-jobs"
+    wait_until(lambda: any(jobs.glob(f"*/{SERVER}")))
+    (job,) = jobs.iterdir()
+    server = processes.Identity.read(records.read(job / SERVER))
+    supervisor = processes.Identity.read(records.read(job / "supervisor.json"))
+    assert server
+    assert supervisor
+    supervisor.signal(signal.SIGKILL)
+    _, stderr = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert "the process that looked after this job is gone" in stderr
+    assert not server.runs()

@@ -112,12 +112,16 @@ def test_refusals(workspace: Workspace, arguments: list[str], sentence: str) -> 
 
 def test_tune_then_deploy_and_train_the_best(workspace: Workspace) -> None:
     answer = workspace.run(
-        *("tune", "--data", workspace.data, "--set", *FAST, "epochs=1", "--json"),
-        *("--range", "lr=1e-4:1e-2:log", "--jobs", "2", "--parallel", "2"),
+        *("tune", "--data", workspace.data, "--set", *FAST, "epochs=1", "debug=standard"),
+        *("--range", "lr=1e-4:1e-2:log", "--jobs", "2", "--parallel", "2", "--json"),
     )
     assert answer.code == 0, answer.stderr
     found = answer.json
     assert len(found["trials"]) == 2
+    # Every trial was watched by Kennel's hook, and the winner is served as it is.
+    for trial in found["trials"]:
+        job = workspace.path / ".kennel/jobs/training-jobs" / trial["name"]
+        assert any((job / "opt-ml/output/tensors").rglob("*.tfevents"))
     assert found["best_training_job"] in [trial["name"] for trial in found["trials"]]
     assert found["validation:accuracy"] == max(trial["objective"] for trial in found["trials"])
     assert (workspace.path / "tuning.html").is_file()
