@@ -8,6 +8,9 @@ hard links to a few photographs as there are to be images.
 import hashlib
 import json
 import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 import tracemalloc
@@ -21,8 +24,10 @@ import psutil
 import torch
 from torch import nn
 
+from benchmarks.kennel import ROOT
 from benchmarks.photographs import write_photographs
 from benchmarks.table import describe_machine
+from benchmarks.weights import write_weights
 from container import model, openvino_resnet
 from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
@@ -34,6 +39,8 @@ RESULTS = Path(__file__).with_name("scale.json")
 PHOTOGRAPHS = 100
 SIZES = (1_000, 10_000, 100_000)
 CLASSES = (10, 133, 1000)
+FEWER, MORE = 100, 500
+"""Images of two whole trainings, whose difference is what further images cost."""
 
 
 def main() -> None:
@@ -53,6 +60,7 @@ def main() -> None:
                 for architecture in ("resnet18", "resnet50")
                 for size in (224, 320)
             },
+            "whole_ms": _whole(Path(scratch), files),
             "listing": [_listing(Path(scratch, str(n)), files, n) for n in SIZES],
             "index": [_index(n) for n in SIZES],
             "head_us": {
@@ -93,6 +101,30 @@ def _forward(architecture: str, size: int, batches: int = 8) -> float:
     for _ in range(batches):
         request.infer()
     return (time.process_time() - started) * 1e3 / (batches * BATCH_SIZE_ON_A_CPU)
+
+
+def _whole(scratch: Path, files: list[Path]) -> float:
+    """Milliseconds of one core for each further image of a whole training of a head, one epoch."""
+    weights = write_weights(scratch / "resnet18.pth", "resnet18", files[0].parents[1])
+    took = []
+    for number, count in enumerate((FEWER, MORE)):
+        job = scratch / f"job-{count}"
+        write_photographs(job / "input/data/train", classes=10, images=count, seed=number)
+        (job / "input/data/pretrained").mkdir()
+        os.link(weights, job / "input/data/pretrained/resnet18.pth")
+        paths = {"SAGEMAKER_BASE_DIR": str(job), "KENNEL_CACHE_DIR": str(job / "cache")}
+        flags = ("--epochs=1", "--int8-loss=0", "--profile=false", "--test-split=0")
+        before = _processor_seconds()
+        command = [sys.executable, str(ROOT / "train"), *flags]
+        subprocess.run(command, env=os.environ | paths, check=True, capture_output=True)
+        took.append(_processor_seconds() - before)
+    return (took[1] - took[0]) * 1e3 / (MORE - FEWER)
+
+
+def _processor_seconds() -> float:
+    """Of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _listing(directory: Path, files: list[Path], count: int) -> dict[str, float]:
