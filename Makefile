@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help venv demo test check docs site fix image image-cpu test-image fuzz bench bench-quick sbom audit lock clean
+.PHONY: help venv demo test check docs site fix image image-cpu test-image fuzz bench bench-quick sbom audit coverage mutation lock clean
 
 help: ## print what each target does
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -80,9 +80,19 @@ sbom: ## print what the image kennel:latest holds, as CycloneDX JSON
 audit: venv ## ask PyPI for known weaknesses of every locked package; needs PyPI itself, not a mirror
 	pip-audit --disable-pip --require-hashes $(addprefix -r requirements/,image.txt debugging.txt host.txt)
 
+coverage: venv ## run the tests with branches counted, in processes that they start too
+	coverage erase
+	coverage run -m pytest --numprocesses 2 --dist loadfile
+	coverage combine --quiet
+	coverage report
+
+mutation: venv ## change rules and contracts one place at a time, and see whether a test notices
+	mutmut run
+	mutmut results
+
 lock: ## pin the newest versions that fit together, with their hashes
 	requirements/lock.sh
 
 clean: ## remove what the other targets made
-	rm -rf .venv demo site .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv demo mutants site .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
