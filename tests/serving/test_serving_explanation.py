@@ -25,6 +25,7 @@ from container.images import Preprocessing
 from container.serving import classifier, settings
 from container.serving.explanation import deadline, picture, view
 from container.serving.explanation.explanation import Explanation
+from container.serving.models import memory
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
 CAM = "application/json; explain=cam"
@@ -287,6 +288,31 @@ def test_what_takes_too_long_is_given_up(
     status, sentence = refusal(client, "application/json; explain=integrated-gradients")
     assert status == 503
     assert "explain=cam" in sentence
+
+
+def test_an_explanation_that_would_not_fit_into_memory_is_refused_and_predictions_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_artifacts.write(tmp_path / "model")
+    model = classifier.load(settings.parse({}), 0, tmp_path / "model")
+    client = serving_artifacts.client(model)
+    monkeypatch.setattr(memory, "available", lambda: 10 * 2**20)
+    refused = client.post(
+        "/invocations",
+        data=encoded(photograph()),
+        headers={"Content-Type": "image/jpeg", "Accept": "application/json; explain=cam"},
+    )
+    assert refused.status_code == 503
+    assert "10 MB are left" in refused.get_json()["error"]
+    plain = client.post("/invocations", data=encoded(photograph()), content_type="image/jpeg")
+    assert plain.status_code == 200
+    monkeypatch.setattr(memory, "available", lambda: None)
+    again = client.post(
+        "/invocations",
+        data=encoded(photograph()),
+        headers={"Content-Type": "image/jpeg", "Accept": "application/json; explain=cam"},
+    )
+    assert again.status_code == 200, "the next one tries again"
 
 
 def test_a_model_that_was_replaced_on_disk_is_not_mistaken_for_the_one_that_is_served(
