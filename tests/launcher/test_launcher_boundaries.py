@@ -3,10 +3,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SHARED = {"container", "container.hyperparameters", "container.metrics", "container.errors"}
+SHARED = {
+    *("container", "container.hyperparameters", "container.metrics", "container.errors"),
+    "container.tar",
+}
 
 
-def test_the_launcher_loads_no_torch_and_shares_three_modules() -> None:
+def test_the_launcher_loads_no_torch_and_shares_four_modules() -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in (ROOT / "launcher").rglob("*.py")
