@@ -1,6 +1,7 @@
 """Write the tables and the picture of docs/scale.md: `python -m docs.scale [--check]`."""
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,8 @@ from docs.tables import table
 PAGE = Path(__file__).with_name("scale.md")
 PICTURE = Path(__file__).with_name("pictures") / "scale.svg"
 MEASURED = ROOT / "benchmarks/scale.json"
+RESULTS = ROOT / "benchmarks/results.md"
+GROWTH = PICTURE.with_name("growth.png")
 
 KILOBYTES = 132
 """A photograph of the dog breeds: 1.1 GB for 8,351 of them."""
@@ -181,6 +184,16 @@ def check() -> str:
     return table(header, rows)
 
 
+def growth() -> str:
+    """Whole trainings at growing sizes, as `python -m benchmarks growth` measured them last."""
+    text = RESULTS.read_text(encoding="utf-8")
+    found = re.search(r"\*\*Training as the data grows\*\*\n\n((?:\|.*\n?)+)", text)
+    if not found:
+        return "`python -m benchmarks growth` does so; it was not run here yet."
+    picture = f"![Time and memory against images](pictures/{GROWTH.name})\n\n"
+    return (picture if GROWTH.exists() else "") + found[1].rstrip()
+
+
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -213,7 +226,7 @@ def draw() -> None:
     figure.savefig(PICTURE, metadata={"Date": None})
 
 
-SECTIONS: Sections = {"costs": costs, "plans": plans, "check": check}
+SECTIONS: Sections = {"costs": costs, "plans": plans, "check": check, "growth": growth}
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--check"]:
