@@ -8,6 +8,7 @@ which then train a head on what they gave. It has no augmentation, artifact or r
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,10 +116,12 @@ def main(data: Path, weights: Path, architecture: str, epochs: int, trials: int,
         max_concurrent_trials=AT_ONCE,
         search_alg=OptunaSearch(seed=0),
     )
-    found = tune.Tuner(trial, param_space=SPACE, tune_config=config).fit()
-    measured = [result for result in found if result.metrics and "accuracy" in result.metrics]
-    best = max(result.metrics["accuracy"] for result in measured)
-    print(json.dumps({"trials": len(measured), "accuracy": best}))
+    with tempfile.TemporaryDirectory(prefix="kennel-ray-") as place:
+        run = tune.RunConfig(storage_path=place)  # else in the user's home
+        tuner = tune.Tuner(trial, param_space=SPACE, tune_config=config, run_config=run)
+        found = [result.metrics for result in tuner.fit() if result.metrics]
+    measured = [metrics["accuracy"] for metrics in found if "accuracy" in metrics]
+    print(json.dumps({"trials": len(measured), "accuracy": max(measured)}))
 
 
 if __name__ == "__main__":
