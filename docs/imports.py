@@ -2,8 +2,7 @@
 
 import math
 import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 from docs.architecture import ROOT, imported_modules, room_of, rooms
@@ -26,25 +25,24 @@ _PLACES: dict[str, tuple[float, float]] = {
 _WIDTH, _HEIGHT, _HALF_BOX = 980, 460, 17
 _STYLE = """\
 text { font: 14px system-ui, sans-serif; fill: #222; text-anchor: middle; }
-.count { font-size: 11px; fill: #555; stroke: #fff; stroke-width: 4; paint-order: stroke; }
 rect { fill: #eef2ff; stroke: #5567c9; } .launcher rect { fill: #fdf3e4; stroke: #b9762a; }
 .door rect { fill: #fff; stroke: #888; } svg { background: #fff; }
 path { stroke: #888; fill: none; } marker path { fill: #888; stroke: none; }"""
 
 
-def counted() -> Counter[tuple[str, str]]:
-    """How many imports lead from one room to another; rooms two levels deep."""
-    counts: Counter[tuple[str, str]] = Counter()
+def arrows() -> set[tuple[str, str]]:
+    """From which room to which other an import leads; rooms two levels deep."""
+    found: set[tuple[str, str]] = set()
     for room, files in rooms().items():
         shown = "/".join(room.split("/")[:2])
         for file in files:
             targets = map(room_of, imported_modules(file))
-            counts.update((shown, target) for target in targets if target and target != shown)
-    return counts
+            found.update((shown, target) for target in targets if target and target != shown)
+    return found
 
 
-def picture(counts: Mapping[tuple[str, str], int]) -> str:
-    """The rooms as boxes, the imports as arrows with their number, as SVG."""
+def picture(pairs: Collection[tuple[str, str]]) -> str:
+    """The rooms as boxes, and an arrow where one imports from another, as SVG."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         "<title>Who imports whom</title>",
@@ -52,8 +50,8 @@ def picture(counts: Mapping[tuple[str, str], int]) -> str:
         '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" '
         'markerHeight="8" orient="auto"><path d="M0 0 8 4 0 8z"/></marker></defs>',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" style="fill:#fff;stroke:none"/>',
-        *(_arrow(*pair, count) for pair, count in sorted(counts.items())),
-        *(_box(name) for name in sorted({name for pair in counts for name in pair})),
+        *(_arrow(*pair) for pair in sorted(pairs)),
+        *(_box(name) for name in sorted({name for pair in pairs for name in pair})),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -73,7 +71,7 @@ def _box(name: str) -> str:
     )
 
 
-def _arrow(source: str, target: str, count: int) -> str:
+def _arrow(source: str, target: str) -> str:
     """From edge to edge, a little beside the straight line, so that two ways do not meet."""
     (x0, y0), (x1, y1) = _PLACES[source], _PLACES[target]
     length = math.hypot(x1 - x0, y1 - y0)
@@ -82,11 +80,7 @@ def _arrow(source: str, target: str, count: int) -> str:
     start, end = _reach(source, across, along), _reach(target, across, along) + 2
     x0, y0 = x0 + across * start + aside_x, y0 + along * start + aside_y
     x1, y1 = x1 - across * end + aside_x, y1 - along * end + aside_y
-    count_x, count_y = x0 + (x1 - x0) * 0.4, y0 + (y1 - y0) * 0.4 + 4
-    return (
-        f'<path d="M{x0:.0f} {y0:.0f} {x1:.0f} {y1:.0f}" marker-end="url(#head)"/>'
-        f'<text class="count" x="{count_x:.0f}" y="{count_y:.0f}">{count}</text>'
-    )
+    return f'<path d="M{x0:.0f} {y0:.0f} {x1:.0f} {y1:.0f}" marker-end="url(#head)"/>'
 
 
 def _reach(name: str, across: float, along: float) -> float:
@@ -98,7 +92,7 @@ def _reach(name: str, across: float, along: float) -> float:
 
 def main(arguments: list[str]) -> None:
     """Write the picture, or with `--check` exit with a sentence where it is not up to date."""
-    made = picture(counted())
+    made = picture(arrows())
     if arguments == ["--check"]:
         sys.exit(None if PICTURE.read_text() == made else f"{PICTURE.name} is old: make docs")
     PICTURE.write_text(made)

@@ -52,7 +52,7 @@ def test_the_scale_page_says_what_the_model_says() -> None:
 def test_the_picture_and_the_file_map_are_those_of_the_code() -> None:
     text = architecture.PAGE.read_text(encoding="utf-8")
     assert fill(text, architecture.SECTIONS) == text, "run make docs"
-    assert imports.PICTURE.read_text() == imports.picture(imports.counted()), "run make docs"
+    assert imports.PICTURE.read_text() == imports.picture(imports.arrows()), "run make docs"
 
 
 def test_every_picture_is_shown_somewhere() -> None:
