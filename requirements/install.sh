@@ -8,6 +8,12 @@ cd "$(dirname "$0")"
 
 say() { echo "kennel: $*" >&2; }
 
+# What is behind the link may be in use by others, and would be cleared.
+if [[ -L $environment ]]; then
+    say "$environment is a link; nothing was changed. Remove the link, or set up what it leads to."
+    exit 1
+fi
+
 # Three packages compile a little C, which needs Python's headers.
 usable() {
     "$1" -c 'import ensurepip, os, sys, sysconfig
