@@ -14,6 +14,7 @@ PEERS = "peers"
 BENCHMARKS = {
     "frozen": ("Training the head on a frozen backbone", frozen_backbone.resnet18),
     "frozen50": ("The same with ResNet-50", frozen_backbone.resnet50),
+    "accuracy": ("Accuracy behind frozen layers", frozen_backbone.accuracies),
     "processes": ("Whole processes, imports included", frozen_backbone.whole_processes),
     "again": ("A second run on the same images", frozen_backbone.second_run),
     "tuning": ("Tuning on a frozen backbone", tuning.resnet18),
