@@ -1,14 +1,13 @@
 """Fine-tuning every layer, or the last stage, on a CPU: other loops, and Kennel.
 
-Each is timed with all that it does once; of `trainable=layer4` the last epoch is timed apart too,
-which is what every further epoch costs behind frozen layers.
+Each is timed with all that it does once.
 """
 
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -50,33 +49,25 @@ def run(scratch: Path, *, quick: bool) -> list[Row]:
     for _ in range(rounds):
         for name, loop in loops.items():
             runs[name].append(loop())
+    return compare(runs, images, epochs)
+
+
+def compare(runs: Mapping[str, list[Run]], images: int, epochs: int) -> list[Row]:
+    """A row for each loop, its ratio by the processor's time, which other programs move least."""
     baseline, fast, *_ = runs.values()
     rows = []
     for name, each in runs.items():
         what = f"resnet18, {images} images, {epochs} epochs: {name}"
         figure = _figure(each, images * epochs)
         if each not in (baseline, fast):
-            figure += f"; {_ratio(fast, each, 'loop'):.1f} x timm's best flags"
-            figure += "; by processor time {:.1f} x and {:.1f} x".format(
-                *(_ratio(other, each, "loop_processor") for other in (baseline, fast))
-            )
-        rows.append(Row(what, figure, _ratio(baseline, each, "loop")))
-    if epochs > 1:
-        layer4 = runs[LAYER4]
-        seconds = middle([run.last_epoch for run in layer4])
-        rows.append(
-            Row(
-                f"the last epoch of {LAYER4}, behind cached activations",
-                f"{seconds:.2f} s, {images / seconds:.0f} images/s",
-                _ratio(baseline, layer4, "last_epoch"),
-            )
-        )
+            figure += f"; {_ratio(fast, each):.1f} x timm's best flags"
+        rows.append(Row(what, figure, _ratio(baseline, each)))
     return rows
 
 
-def _ratio(baseline: list[Run], runs: list[Run], part: str) -> float:
+def _ratio(baseline: list[Run], runs: list[Run]) -> float:
     pairs = zip(baseline, runs, strict=True)
-    return middle([getattr(a, part) / getattr(b, part) for a, b in pairs])
+    return middle([a.loop_processor / b.loop_processor for a, b in pairs])
 
 
 def _figure(runs: list[Run], images: int) -> str:
