@@ -134,7 +134,11 @@ def person(
             StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
         ),
         _allow(["s3:CreateBucket", "s3:ListBucket"], f"arn:aws:s3:::{bucket}"),
-        _allow(["s3:GetObject", "s3:PutObject"], f"arn:aws:s3:::{bucket}/{prefix}/*"),
+        _allow(
+            # What was uploaded in part and given up would be paid for.
+            ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            f"arn:aws:s3:::{bucket}/{prefix}/*",
+        ),
         _allow(
             ["logs:DescribeLogStreams", "logs:GetLogEvents"],
             f"arn:aws:logs:{region}:{account}:log-group:/aws/sagemaker/*",
