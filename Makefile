@@ -71,7 +71,7 @@ fuzz: venv ## send the server 60,000 broken images and requests
 bench: venv ## measure against the usual ways, side by side, and print one table
 	python -m benchmarks
 
-bench-quick: venv ## the same with a few images and seconds each: shows that they still run, keeps no results
+bench-quick: venv ## the same with a few images and seconds each, two at a time: shows that they still run
 	python -m benchmarks --quick
 
 sbom: ## print what the image kennel:latest holds, as CycloneDX JSON

@@ -1,8 +1,12 @@
 """`make bench`: run comparisons and print one table. `--quick` proves that they still run."""
 
 import argparse
+import os
 import re
+import subprocess
+import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -40,7 +44,10 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; known are {', '.join(BENCHMARKS)}")
     names = options.names or [name for name in BENCHMARKS if name != PEERS]
-    for name in [*names, *([PEERS] if options.peers else [])]:
+    names += [PEERS] if options.peers else []
+    if options.quick and len(names) > 1:
+        sys.exit(_side_by_side(names))
+    for name in names:
         title, run = BENCHMARKS[name]
         quietness = Quietness()
         with tempfile.TemporaryDirectory(prefix="kennel-bench-") as scratch:
@@ -50,6 +57,30 @@ def main() -> None:
             _keep(title, table)
     if not options.quick:
         print(f"\nWritten to {RESULTS}; make docs copies it into the README.")
+
+
+def _side_by_side(names: list[str]) -> int:
+    """Run each as a process, two at a time: whether they work is asked, not how fast they are."""
+
+    def run(name: str) -> tuple[str, int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "--quick", name],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return name, done.returncode, done.stdout
+
+    failed = []
+    with ThreadPoolExecutor(2) as pool:
+        for name, code, output in pool.map(run, names):
+            print(output if code == 0 else f"{output}\n{name} failed", flush=True)
+            failed += [name] if code else []
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _keep(title: str, table: str) -> None:
