@@ -25,7 +25,7 @@ class Point:
 
     def __str__(self) -> str:
         return (
-            f"{self.seconds:.1f} s, {self.processor:.0f} s of one processor; "
+            f"{self.processor:.0f} s of one processor; "
             f"{self.own_memory / 1e9:.2f} GB, with pages of mapped files {self.memory / 1e9:.2f} GB"
         )
 
