@@ -10,11 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
-from benchmarks import all_layers, frozen_backbone, gpu_step, growth, hooks, serving, tuning
+from benchmarks import (
+    all_layers,
+    frozen_backbone,
+    gpu_step,
+    growth,
+    hooks,
+    serving,
+    serving_overload,
+    tuning,
+)
 from benchmarks.quietness import Quietness
 from benchmarks.table import as_markdown, describe_machine
 
-PEERS = "peers"
+PEERS = ("peers", "peers50")
 BENCHMARKS = {
     "frozen": ("Training the head on a frozen backbone", frozen_backbone.resnet18),
     "frozen50": ("The same with ResNet-50", frozen_backbone.resnet50),
@@ -27,7 +36,9 @@ BENCHMARKS = {
     "growth": ("Training as the data grows", growth.run),
     "gpu": ("Training all layers on a GPU", gpu_step.run),
     "serving": ("Serving ResNet-18 on a CPU", serving.run),
-    PEERS: ("Serving ResNet-18 beside other servers", serving.run_with_peers),
+    "peers": ("Serving ResNet-18 beside other servers", serving.run_with_peers),
+    "peers50": ("Serving ResNet-50 beside other servers", serving.run_with_peers50),
+    "overload": ("Serving more than it can", serving_overload.run),
     "hooks": ("Watching a training", hooks.run),
 }
 RESULTS = Path(__file__).resolve().parent / "results.md"
@@ -43,8 +54,8 @@ def main() -> None:
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; known are {', '.join(BENCHMARKS)}")
-    names = options.names or [name for name in BENCHMARKS if name != PEERS]
-    names += [PEERS] if options.peers else []
+    names = options.names or [name for name in BENCHMARKS if name not in PEERS]
+    names += PEERS if options.peers else ()
     if options.quick and len(names) > 1:
         sys.exit(_side_by_side(names))
     for name in names:

@@ -18,6 +18,8 @@ class Load:
     per_second: float
     median_milliseconds: float
     p99_milliseconds: float
+    answered: int
+    """Requests in all, the warm-up's included."""
 
 
 def measure(
@@ -43,7 +45,9 @@ def measure(
     warm = time.perf_counter() + seconds / 4
     end = warm + seconds
 
-    def client() -> None:
+    counts = [0] * clients
+
+    def client(place: int) -> None:
         connection = None
         while (started := time.perf_counter()) < end and not failures:
             if connection is None:
@@ -57,6 +61,7 @@ def measure(
                 break
             if status != b"200":
                 failures.append(f"the server answered {status.decode()}")
+            counts[place] += 1
             if started >= warm:
                 latencies.append(time.perf_counter() - started)
             if not stays:  # gunicorn's plain workers close after every answer
@@ -65,7 +70,7 @@ def measure(
         if connection is not None:
             connection.close()
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
+    threads = [threading.Thread(target=client, args=(place,)) for place in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -79,6 +84,7 @@ def measure(
         len(latencies) / seconds,
         float(np.percentile(milliseconds, 50)),
         float(np.percentile(milliseconds, 99)),
+        sum(counts),
     )
 
 

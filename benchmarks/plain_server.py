@@ -13,8 +13,10 @@ from torchvision import transforms
 from torchvision.models import get_model
 
 torch.set_num_threads(1)  # with torch's default, two workers on two cores are several times slower
-network = get_model("resnet18", num_classes=133)
-network.load_state_dict(torch.load(os.environ["PLAIN_WEIGHTS"], weights_only=True))
+weights = torch.load(os.environ["PLAIN_WEIGHTS"], weights_only=True)
+architecture = "resnet50" if "layer1.0.conv3.weight" in weights else "resnet18"
+network = get_model(architecture, num_classes=133)
+network.load_state_dict(weights)
 network.eval()
 transform = transforms.Compose(
     [

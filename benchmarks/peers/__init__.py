@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -116,6 +117,27 @@ def _torchserve_files(environment: Path, scratch: Path, port: int) -> None:
     subprocess.run(archive, env=variables, check=True, capture_output=True)
 
 
+def _multi_model_server(environment: Path, scratch: Path, _port: int) -> list[str]:
+    store = ["--model-store", str(scratch / "mms"), "--models", "net=net.mar"]
+    config = ["--mms-config", str(scratch / "mms/config.properties")]
+    program = str(environment / "bin/multi-model-server")
+    return [program, "--start", "--foreground", *store, *config]
+
+
+def _multi_model_server_files(_environment: Path, scratch: Path, port: int) -> None:
+    (scratch / "mms").mkdir(exist_ok=True)
+    addresses = {"inference": port, "management": port + 1}
+    lines = [f"{name}_address=http://127.0.0.1:{at}" for name, at in addresses.items()]
+    lines.append("default_workers_per_model=2")
+    (scratch / "mms/config.properties").write_text("\n".join(lines) + "\n")
+    entry = {"modelName": "net", "handler": "mms_handler:handle"}
+    manifest = {"specificationVersion": "1.0", "runtime": "python", "model": entry}
+    with zipfile.ZipFile(scratch / "mms/net.mar", "w") as archive:
+        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
+        for name in ("mms_handler.py", "network.py"):
+            archive.write(HERE / name, name)
+
+
 PEERS = (
     Peer("LitServe", ("litserve==0.2.19",), _litserve, as_json=True),
     Peer("BentoML", ("bentoml==1.4.39",), _bentoml, ready="/healthz"),
@@ -125,5 +147,12 @@ PEERS = (
         _torchserve,
         path="/predictions/net",
         files=_torchserve_files,
+    ),
+    Peer(
+        "multi-model-server",
+        ("multi-model-server==1.1.11", "setuptools<81"),
+        _multi_model_server,
+        path="/predictions/net",
+        files=_multi_model_server_files,
     ),
 )
