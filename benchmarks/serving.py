@@ -78,7 +78,7 @@ def _compare(scratch: Path, architecture: str, *, quick: bool, peers: Sequence[P
     for each in peers:
         problem = each.install()
         if problem is None:
-            servers[each.title] = partial(peer, each, scratch, body)
+            servers[each.packages[0].replace("==", " ")] = partial(peer, each, scratch, body)
         else:
             rows.append(Row(f"{each.name} is left out", problem))
     precisions = [name for name in PRECISIONS if name != "bfloat16" or _has_bfloat16()]
@@ -116,7 +116,9 @@ def _compare(scratch: Path, architecture: str, *, quick: bool, peers: Sequence[P
         memory = middle(measured[name].memory)
         figure = f"ping after {ping:.2f} s, answer after {answer:.2f} s, {memory:.0f} MB (PSS)"
         rows.append(Row(f"{name}, start and memory", figure))
-    return rows
+    # The README looks for the ResNet-18's rows by their names.
+    prefix = "" if architecture == "resnet18" else f"{architecture}: "
+    return [Row(f"{prefix}{row.what}", row.figure, row.ratio) for row in rows]
 
 
 def _measure(
