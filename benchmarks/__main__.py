@@ -55,7 +55,7 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; known are {', '.join(BENCHMARKS)}")
     names = options.names or [name for name in BENCHMARKS if name not in PEERS]
-    names += PEERS if options.peers else ()
+    names = [*names, *(PEERS if options.peers else ())]
     if options.quick and len(names) > 1:
         sys.exit(_side_by_side(names))
     for name in names:
