@@ -45,7 +45,9 @@ class _Passes:
             return shared[name, absolute]()
         if absolute:
             return _Passes(self.values.abs()).find(name, False)
-        found: Tensor = getattr(self.values, name)()
+        # A product of many leaves float32's range on the way to a result inside of it.
+        values = self.values.double() if name == "prod" else self.values
+        found: Tensor = getattr(values, name)()
         return found
 
     @cached_property
