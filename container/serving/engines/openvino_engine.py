@@ -27,7 +27,8 @@ class OpenVinoEngine:
     def __init__(
         self, facts: Facts, weights: Weights, precision: Precision, processors: int
     ) -> None:
-        self.lanes = processors
+        # While every processor computes, another request is decoded: one never waits for the other.
+        self.lanes = processors + 1
         self._classes = len(facts.classes)
         model = build_model(facts.architecture, facts.preprocessing, weights, batch=1, head=True)
         self._pools: dict[int, queue.SimpleQueue[Any]] = {}
@@ -43,8 +44,8 @@ class OpenVinoEngine:
 
     def scores(self, images: Images, present: int = 1) -> Scores:
         """The network's logits, one image at a time; waits for a free stream."""
-        fitting = next((streams for streams in self._pools if streams >= present), self.lanes)
-        pool = self._pools[fitting]
+        fitting = (pool for streams, pool in self._pools.items() if streams >= present)
+        pool = next(fitting, self._pools[max(self._pools)])
         scores = np.empty((len(images), self._classes), np.float32)
         request = pool.get()
         try:
