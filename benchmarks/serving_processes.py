@@ -140,7 +140,7 @@ def _running(
             while not _succeeds(answers):
                 waited = time.monotonic() - server.started
                 if process.poll() is not None or waited > START_SECONDS:
-                    raise RuntimeError(f"{' '.join(command)} did not start")
+                    raise RuntimeError(f"{Path(command[0]).name} did not start here")
                 time.sleep(0.01)
             setattr(server, attribute, time.monotonic() - server.started)
         yield server
