@@ -98,3 +98,23 @@ def test_every_make_target_is_explained() -> None:
     output = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("demo", "test", "check", "image", "test-image", "clean"):
         assert re.search(rf"^{target} +\w", output, re.MULTILINE)
+
+
+def test_the_whole_journey_is_one_command(checkout: Path) -> None:
+    shutil.copytree(ROOT / "launcher", checkout / "launcher")
+    shutil.copy(ROOT / "launch.py", checkout / "launch.py")
+    (script,) = blocks("sh journey")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=checkout,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (accuracy,) = re.findall(r"^Accuracy ([\d.]+)% on 270 images", done.stdout, re.MULTILINE)
+    assert float(accuracy) > 50
+    assert (checkout / "explain.html").is_file()
+    assert "Deleted" in done.stdout
