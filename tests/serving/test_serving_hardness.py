@@ -192,7 +192,7 @@ def test_unloading_a_model_frees_its_memory_before_it_is_answered(tmp_path: Path
         assert load("a") == 200
         (worker,) = server.children()
         empty: list[float] = []
-        for _ in range(4):
+        for _ in range(6):
             assert load("b") == 200
             status, _ = server.request("POST", "/models/b/invoke", encoded(photograph()), **JPEG)
             assert status == 200
@@ -201,7 +201,7 @@ def test_unloading_a_model_frees_its_memory_before_it_is_answered(tmp_path: Path
             empty.append(resident(worker))
             assert empty[-1] < full - 0.7 * weights
         # What is never given back would grow with each round; an allocator's slack comes and goes.
-        assert min(empty[2:]) - empty[0] < weights / 4
+        assert min(empty[4:]) - empty[0] < weights / 4
         assert server.children() == [worker]
         assert server.request("POST", "/models/a/invoke", encoded(photograph()), **JPEG)[0] == 200
 
