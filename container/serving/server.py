@@ -158,13 +158,18 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         return loading
 
     def _table(self) -> "ModelTable":
+        from container.serving.engines import engine
         from container.serving.models import served
         from container.serving.models.model_table import ModelTable
 
         self._loaded_once[0] = 1
         root = self._settings.models_root
         log.info("Serving the models in %s on port %d.", root, self._settings.port)
-        return ModelTable(root, partial(served.load, self._settings, self._slot))
+        return ModelTable(
+            root,
+            partial(served.load, self._settings, self._slot),
+            partial(engine.memory_needed, self._settings),
+        )
 
     def _load_model(self) -> "Model":
         from container.serving.models import served

@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import select
-import signal
 import socket
 import sys
 import tempfile
@@ -57,9 +56,9 @@ def _import_everything() -> None:
 
 
 def _serve(listener: socket.socket) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks for the waiting processes' codes
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
+        _take_in_ended()
         if sys.stdin in ready and not os.read(sys.stdin.fileno(), 1):
             return
         if listener in ready:
@@ -70,10 +69,16 @@ def _serve(listener: socket.socket) -> None:
                     _attend(connection)
 
 
+def _take_in_ended() -> None:
+    """Nobody asks for the waiting processes' codes, but what they used counts as this one's."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _attend(connection: socket.socket) -> NoReturn:
     """Start one training, and tell the one who ordered it how it ends."""
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         order = json.loads(connection.makefile().readline(LONGEST_ORDER))
         training = FORK.Process(target=_train, args=(connection, order))
         training.start()

@@ -124,7 +124,7 @@ def test_batch_transform(image: str, models: Path) -> None:
 
 def test_multi_model_within_the_container_s_memory(image: str, models: Path) -> None:
     options = (
-        *(*HARDENED, *PUBLISHED, "--memory", "1g", "--memory-swap", "1g"),
+        *(*HARDENED, *PUBLISHED, "--memory", "600m", "--memory-swap", "600m"),
         *("--env", "SAGEMAKER_MULTI_MODEL=true", "--volume", f"{models}:/opt/ml/models:ro"),
     )
 

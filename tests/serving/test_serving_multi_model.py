@@ -21,6 +21,7 @@ from werkzeug.test import TestResponse
 
 from container.serving import settings as server_settings
 from container.serving.app import create_app
+from container.serving.engines import engine
 from container.serving.models import model_table, served
 from container.serving.models.model_table import ModelTable
 
@@ -45,12 +46,15 @@ def models() -> tuple[tempfile.TemporaryDirectory[str], Path, dict[str, Any]]:
     return holder, root, answers
 
 
-def client(left: int | None = None, root: Path | None = None) -> FlaskClient:
+def client(
+    left: int | None = None, root: Path | None = None, precision: str = "auto"
+) -> FlaskClient:
     """A server without models yet, with so much memory left."""
-    given = server_settings.parse({"SAGEMAKER_MULTI_MODEL": "true"})
+    given = server_settings.parse({"SAGEMAKER_MULTI_MODEL": "true", "KENNEL_PRECISION": precision})
     place = root or models()[1]
     available = {} if left is None else {"available": lambda: left}
-    table = ModelTable(place, partial(served.load, given, 0), **available)
+    needed = partial(engine.memory_needed, given)
+    table = ModelTable(place, partial(served.load, given, 0), needed, **available)
     return create_app(table, given).test_client()
 
 
@@ -103,14 +107,22 @@ def test_several_architectures_answer_side_by_side() -> None:
 
 def test_what_does_not_fit_is_507_before_memory_is_taken() -> None:
     weights = (Path(url("a")) / "model.safetensors").stat().st_size
-    most = int(weights * model_table.NEEDED_PER_WEIGHT) + model_table.NEEDED_BESIDES
-    refused = load(client(left=most - 1), "a", url("a"))
+    most = int(weights * engine.NEEDED_PER_WEIGHT["float32"]) + model_table.NEEDED_BESIDES
+    refused = load(client(left=most - 1, precision="float32"), "a", url("a"))
     assert refused.status_code == 507
     assert "unload another" in refused.get_json()["error"]
-    assert load(client(left=most), "a", url("a")).status_code == 200
+    assert load(client(left=most, precision="float32"), "a", url("a")).status_code == 200
     server = client(left=0)
     assert load(server, "a", url("a")).status_code == 507
     assert server.get("/models").get_json() == {"models": []}
+
+
+def test_a_smaller_arithmetic_is_asked_for_less_memory() -> None:
+    needed = [
+        engine.memory_needed(server_settings.parse({"KENNEL_PRECISION": precision}), Path(url("a")))
+        for precision in ("int8", "bfloat16", "float32")
+    ]
+    assert sorted(set(needed)) == needed
 
 
 @pytest.fixture
@@ -203,7 +215,9 @@ def test_unloading_waits_for_those_who_use_the_model() -> None:
             return loaded.reply(call)
 
     given = server_settings.parse({"SAGEMAKER_MULTI_MODEL": "true"})
-    server = create_app(ModelTable(models()[1], lambda directory: Slow()), given).test_client()
+    server = create_app(
+        ModelTable(models()[1], lambda directory: Slow(), lambda directory: 0), given
+    ).test_client()
     assert load(server, "slow", url("a")).status_code == 200
 
     def unload() -> None:

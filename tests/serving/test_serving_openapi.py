@@ -42,7 +42,7 @@ def one_model() -> Flask:
 
 def many_models() -> Flask:
     given = server_settings.parse({"SAGEMAKER_MULTI_MODEL": "true"})
-    table = ModelTable(Path("/nonexistent"), partial(served.load, given, 0))
+    table = ModelTable(Path("/nonexistent"), partial(served.load, given, 0), lambda directory: 0)
     return create_app(table, given)
 
 

@@ -264,6 +264,6 @@ def test_the_page_can_be_turned_off() -> None:
 
 
 def test_many_models_have_no_page(tmp_path: Path) -> None:
-    table = ModelTable(tmp_path, lambda path: serving_artifacts.pipeline())
+    table = ModelTable(tmp_path, lambda path: serving_artifacts.pipeline(), lambda path: 0)
     app = create_app(table, settings.parse({"SAGEMAKER_MULTI_MODEL": "true"}))
     assert app.test_client().get("/").status_code == 404

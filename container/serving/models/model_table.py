@@ -17,12 +17,6 @@ FILES = (artifact.FACTS_FILE, artifact.WEIGHTS_FILE, script.FILE)
 """What is read of a model's directory, and must not be a link that leads out of it."""
 PAGE = 100
 """Models in one page of the list."""
-NEEDED_PER_WEIGHT = 3.7
-"""Most memory that loading takes for each byte of weights, which are compiled twice.
-
-Measured with ResNet-18, -50 and -152: 3.2 to 3.7 times as much in float32, 2.2 to 2.9 times in
-bfloat16, 1.0 to 1.4 times in int8.
-"""
 NEEDED_BESIDES = 128 * 1024 * 1024
 """Memory that requests need beside the models."""
 
@@ -79,10 +73,13 @@ class ModelTable:
         self,
         root: Path,
         load: Callable[[Path], Model],
+        needed: Callable[[Path], int],
         available: Callable[[], int | None] = memory.available,
     ) -> None:
+        """`load` makes the model in a directory, for which it takes about `needed` bytes."""
         self._root = root
         self._load = load
+        self._needed = needed
         self._available = available
         self._models: dict[str, _Loaded] = {}
         self._names_taken: set[str] = set()
@@ -202,8 +199,7 @@ class ModelTable:
         """Refuse before anything is taken. Raises NotEnoughMemoryError."""
         left = self._available()
         with contextlib.suppress(OSError):  # loading says better what is wrong
-            size = (directory / artifact.WEIGHTS_FILE).stat().st_size
-            needed = int(size * NEEDED_PER_WEIGHT) + NEEDED_BESIDES
+            needed = self._needed(directory) + NEEDED_BESIDES
             if left is not None and needed > left:
                 raise NotEnoughMemoryError(
                     f"The model needs about {needed // 2**20} MB while it loads, and "
