@@ -4,6 +4,7 @@ The clients share the processors with the server, so they do the least that HTTP
 thread asks for all of them, and reads of an answer no more than where it ends.
 """
 
+import heapq
 import selectors
 import socket
 import time
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 PATIENCE_SECONDS = 60
-"""How long every client may wait at once before the server counts as dead."""
+"""How long all clients may wait at once before the server counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Load:
     p99_milliseconds: float
     answered: int
     """Requests in all, the warm-up's included."""
+    refusals: tuple[float, ...]
+    """Milliseconds until each refusal."""
 
 
 def measure(
@@ -34,24 +37,25 @@ def measure(
     seconds: float,
     content_type: str = "image/jpeg",
     path: str = "/invocations",
+    refusals: bool = False,
 ) -> Load:
     """Post the same image from `clients` connections for some seconds, after a short warm-up.
 
+    With `refusals` the server may answer 503 with Retry-After, which the client then heeds.
+
     Raises:
-        OSError, RuntimeError: the server closed a connection, or answered anything but 200.
+        OSError, RuntimeError: the server closed a connection, or gave another answer.
     """
     request = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
-    with selectors.DefaultSelector() as selector:
-        # The first answer may take seconds in a process that has just started.
-        _ask_until(selector, [_Client(port, request)], end=0.0)
-        start = time.perf_counter() + seconds / 4
-        finished = _ask_until(
-            selector, [_Client(port, request) for _ in range(clients)], end=start + seconds
-        )
-    latencies = [done - asked for asked, done in finished if asked >= start]
+    # The first answer may take seconds in a process that has just started.
+    _Crowd([_Client(port, request)], refusals=False).ask_until(0.0)
+    crowd = _Crowd([_Client(port, request) for _ in range(clients)], refusals=refusals)
+    start = time.perf_counter() + seconds / 4
+    crowd.ask_until(start + seconds)
+    latencies = [done - asked for asked, done in crowd.answered if asked >= start]
     if not latencies:
         raise RuntimeError(f"no request was answered within {seconds:g} seconds")
     milliseconds = 1000 * np.array(latencies)
@@ -59,7 +63,8 @@ def measure(
         len(latencies) / seconds,
         float(np.percentile(milliseconds, 50)),
         float(np.percentile(milliseconds, 99)),
-        1 + len(finished),
+        1 + len(crowd.answered),
+        tuple(1000 * (done - asked) for asked, done in crowd.refused if asked >= start),
     )
 
 
@@ -92,56 +97,79 @@ class _Client:
             self._connection.close()
             self._connection = None
 
-    def receive(self, selector: selectors.BaseSelector) -> bool:
-        """Take what has arrived; whether the answer is whole."""
+    def receive(self, selector: selectors.BaseSelector) -> bytes:
+        """Take what has arrived; the head of the answer in lower case, once all of it is there."""
         assert self._connection is not None
         if not (piece := self._connection.recv(65536)):
             raise RuntimeError("the server closed the connection")
         self._received += piece
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
-            return False
+            return b""
         head = self._received[:end].lower()
         if b"transfer-encoding: chunked" in head:
             if not self._received.endswith(b"\r\n0\r\n\r\n"):
-                return False
-        else:
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
-            if len(self._received) < end + 4 + length:
-                return False
+                return b""
+        elif len(self._received) < end + 4 + int(_header(head, b"content-length")):
+            return b""
         self._received = b""
-        status = head.split(b" ", 2)[1]
-        if status != b"200":
-            raise RuntimeError(f"the server answered {status.decode()}")
         if b"connection: close" in head:  # gunicorn's plain workers do so after every answer
             self.leave(selector)
-        return True
+        return head
 
 
-def _ask_until(
-    selector: selectors.BaseSelector, clients: list[_Client], end: float
-) -> list[tuple[float, float]]:
-    """Ask once with every client, and again until the end; when each was asked and answered."""
-    for client in clients:
-        client.ask(selector)
-    finished: list[tuple[float, float]] = []
-    try:
-        while waiting := len(clients):
-            ready = selector.select(PATIENCE_SECONDS)
-            if not ready:
-                raise RuntimeError(f"{waiting} requests had no answer in {PATIENCE_SECONDS} s")
-            for key, _ in ready:
-                client = key.data
-                if not client.receive(selector):
-                    continue
-                now = time.perf_counter()
-                finished.append((client.asked, now))
-                if now < end:
-                    client.ask(selector)
-                else:
+class _Crowd:
+    """Clients that ask again as soon as they are answered, or as they are told to when refused."""
+
+    def __init__(self, clients: list[_Client], *, refusals: bool) -> None:
+        self._clients = clients
+        self._refusals = refusals
+        self.answered: list[tuple[float, float]] = []
+        """When each request was sent and answered."""
+        self.refused: list[tuple[float, float]] = []
+        """When each request was sent and refused."""
+
+    def ask_until(self, end: float) -> None:
+        """Ask with every client, and again until the end. Raises OSError, RuntimeError."""
+        due = [(0.0, place) for place in range(len(self._clients))]
+        under_way = 0
+        with selectors.DefaultSelector() as selector:
+            try:
+                while due or under_way:
+                    now = time.perf_counter()
+                    while due and due[0][0] <= now:
+                        self._clients[heapq.heappop(due)[1]].ask(selector)
+                        under_way += 1
+                    patience = due[0][0] - now if due else PATIENCE_SECONDS
+                    ready = selector.select(patience)
+                    if not ready and not due:
+                        raise RuntimeError(f"no answer within {PATIENCE_SECONDS} s")
+                    for client in [key.data for key, _ in ready]:
+                        if head := client.receive(selector):
+                            under_way -= 1
+                            again = self._take(client, head)
+                            if again < end:
+                                heapq.heappush(due, (again, self._clients.index(client)))
+            finally:
+                for client in self._clients:
                     client.leave(selector)
-                    clients.remove(client)
-    finally:
-        for client in clients:
-            client.leave(selector)
-    return finished
+
+    def _take(self, client: _Client, head: bytes) -> float:
+        """Count an answer; when its client may ask again. Raises RuntimeError."""
+        now = time.perf_counter()
+        status = head.split(b" ", 2)[1]
+        if status == b"200":
+            self.answered.append((client.asked, now))
+            return now
+        if status != b"503" or not self._refusals:
+            raise RuntimeError(f"the server answered {status.decode()}")
+        self.refused.append((client.asked, now))
+        return now + float(_header(head, b"retry-after"))
+
+
+def _header(head: bytes, name: bytes) -> str:
+    """Its value. Raises RuntimeError where the answer has none."""
+    _, found, rest = head.partition(b"\r\n" + name + b":")
+    if not found:
+        raise RuntimeError(f"the answer has no {name.decode()}")
+    return rest.split(b"\r\n", 1)[0].decode()

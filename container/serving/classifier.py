@@ -107,8 +107,8 @@ class Classifier:
 
 def softmax(scores: Scores) -> Probabilities:
     """One image's logits as probabilities."""
-    exponentials = np.exp(scores - scores.max())
-    probabilities: Probabilities = exponentials / exponentials.sum()
+    exponentials = np.exp(scores - np.maximum.reduce(scores))
+    probabilities: Probabilities = exponentials / np.add.reduce(exponentials)
     return probabilities
 
 

@@ -11,10 +11,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from container.serving.patience import PatientReader, WholeBody
+from container.serving.patience import PIECE, PatientReader, WholeBody
 
-CORK: int | None = getattr(socket, "TCP_CORK", None)
-"""Linux's option to hold what is sent until there is more; other systems send at once."""
 CONNECT_SECONDS = 0.3
 """How long a stopping worker accepts clients that were connecting, when new ones are ignored."""
 STAY_MILLISECONDS = 10
@@ -87,19 +85,23 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.parser.unreader.expect_body()
         if req.body is not None:
             req.body = WholeBody(req.body.reader)
-        if CORK is None or any(name == "EXPECT" for name, _ in req.headers):
+        if any(name == "EXPECT" for name, _ in req.headers):
             return super().handle_request(req, conn)
-        # gunicorn sends headers and body one by one, which would wake the client twice.
-        conn.sock.setsockopt(socket.IPPROTO_TCP, CORK, 1)
+        connection = conn.sock
+        conn.sock = gathered = _Gathered(connection)
         try:
             return super().handle_request(req, conn)
         finally:
+            conn.sock = connection
             with contextlib.suppress(OSError):  # the client has gone, or gunicorn closed it
-                conn.sock.setsockopt(socket.IPPROTO_TCP, CORK, 0)
+                gathered.flush()
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
         """Whether the connection can take another request: not after a damaged body."""
+        body = conn.parser.mesg.body
         try:
+            if keepalive and body is not None:
+                body.read(PIECE)  # gunicorn would do it by 1 KB, and set a time-out for each
             return bool(super()._keepalive_after(conn, keepalive))
         except Exception:  # the parser meets again what the client has been told of
             return False
@@ -160,3 +162,26 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if seconds > LINGER_SECONDS:
             for connection in (*self.keepalived_conns, *self.pending_conns):
                 connection.timeout = 0  # the main loop closes it next
+
+
+class _Gathered:
+    """A connection that sends an answer at once.
+
+    gunicorn sends headers and body one by one, which would wake the client twice.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._pieces: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def sendall(self, piece: bytes) -> None:
+        """Keep a piece until the answer is whole."""
+        self._pieces.append(piece)
+
+    def flush(self) -> None:
+        """Send what was kept. Raises OSError."""
+        if self._pieces:
+            self._connection.sendall(b"".join(self._pieces))

@@ -4,8 +4,10 @@ import queue
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from container.artifact import Facts
+from container.images import Pixels
 from container.openvino_resnet import Weights, arithmetic, build_model, compile_model
 from container.serving.engines.engine import Images, Scores
 from container.serving.settings import Precision
@@ -31,14 +33,14 @@ class OpenVinoEngine:
         self.lanes = processors + 1
         self._classes = len(facts.classes)
         model = build_model(facts.architecture, facts.preprocessing, weights, batch=1, head=True)
-        self._pools: dict[int, queue.SimpleQueue[Any]] = {}
+        self._pools: dict[int, queue.SimpleQueue[_Request]] = {}
         for streams in sorted({max(1, processors // PROCESSORS_PER_IMAGE), processors}):
             compiled = compile_model(
                 model, precision=precision, threads=processors, streams=streams
             )
             self._pools[streams] = queue.SimpleQueue()
             for _ in range(streams):
-                self._pools[streams].put(compiled.create_infer_request())
+                self._pools[streams].put(_Request(compiled))
         self.precision = "int8" if precision == "int8" else arithmetic(compiled)
         self.name = f"openvino {self.precision}"
 
@@ -50,9 +52,22 @@ class OpenVinoEngine:
         request = pool.get()
         try:
             for image, row in zip(images, scores, strict=True):
-                request.get_input_tensor().data[0] = image
-                request.infer()  # releases the GIL
-                row[:] = request.get_output_tensor().data[0]
+                request.score(image, row)
         finally:
             pool.put(request)
         return scores
+
+
+class _Request:
+    """One stream of a compiled network. Its tensors stay where they are, and are looked up once."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._input = self._request.get_input_tensor().data[0]
+        self._output = self._request.get_output_tensor().data[0]
+
+    def score(self, image: Pixels, into: NDArray[np.float32]) -> None:
+        """Write one image's logits; releases the GIL."""
+        self._input[:] = image
+        self._request.infer(share_outputs=True)
+        into[:] = self._output
