@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from container.errors import UserError
+from launcher.settings import Settings
 from launcher.store import Report, Store
 
 SPLITS = ("train", "validation", "valid", "test")
@@ -63,29 +64,48 @@ def held_out(store: Store, data: str) -> str | None:
     return f"{data.rstrip('/')}/{name}" if name else None
 
 
-def channels(address: str, found: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The request's `InputDataConfig`."""
-    if not found:
-        return [channel("training", address)]
-    return [channel(name, f"{address.rstrip('/')}/{name}") for name in found]
+class Inputs:
+    """What a training job reads: images, and the weights that it starts from."""
 
+    def __init__(self, settings: Settings, store: Store, pretrained: str | None) -> None:
+        """Raises UserError where one of them is not there."""
+        self.data = check(settings.data)
+        self._weights = check_weights(pretrained) if pretrained else None
+        self._store = store
+        self._mode = settings.input_mode
 
-def channel(name: str, address: str) -> dict[str, Any]:
-    """One channel, read as files by every instance."""
-    return {
-        "ChannelName": name,
-        "DataSource": {
-            "S3DataSource": {
-                "S3DataType": "S3Prefix",
-                "S3Uri": address,
-                "S3DataDistributionType": "FullyReplicated",
-            }
-        },
-        "InputMode": "File",
-    }
+    @property
+    def channels(self) -> list[dict[str, Any]]:
+        """The request's `InputDataConfig`."""
+        address = located(self._store, self.data)
+        found = splits(self._store, self.data)
+        addresses = {name: f"{address.rstrip('/')}/{name}" for name in found}
+        addresses = addresses or {"training": address}
+        if self._weights:
+            addresses["pretrained"] = located(self._store, self._weights)
+        return [self._channel(name, place) for name, place in addresses.items()]
+
+    def bring(self, report: Report) -> None:
+        """Upload what the job reads, but for what has an address already."""
+        for path in filter(None, (self.data, self._weights)):
+            bring(self._store, path, report)
+
+    def _channel(self, name: str, address: str) -> dict[str, Any]:
+        """One channel, read as files by every instance."""
+        return {
+            "ChannelName": name,
+            "DataSource": {
+                "S3DataSource": {
+                    "S3DataType": "S3Prefix",
+                    "S3Uri": address,
+                    "S3DataDistributionType": "FullyReplicated",
+                }
+            },
+            "InputMode": self._mode,
+        }
 
 
 def bring(store: Store, data: str, report: Report) -> None:
-    """Upload what the job reads, unless it is an address already."""
+    """Upload what a job reads, unless it is an address already."""
     if "://" not in data:
         store.upload(Path(data), report)

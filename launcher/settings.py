@@ -50,6 +50,7 @@ class Settings:
     instance_type: str = _setting("ml.g4dn.xlarge", None, "machine for training on SageMaker")
     endpoint_instance_type: str = _setting("ml.m5.large", None, "machine for serving on SageMaker")
     volume_gb: int = _setting(50, Integer(1, 16_384), "disk of a training machine on SageMaker")
+    input_mode: str = _setting("File", Choice(("File", "FastFile")), "on SageMaker, whether images are copied to that disk first, or read from S3 as they are needed")
     max_run: int = _setting(14_400, Integer(60, 2_419_200), "longest time in seconds that a training job may run")
     jobs_dir: str = _setting(".kennel/jobs", None, "where jobs on this machine keep their files")
 # fmt: on

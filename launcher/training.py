@@ -58,7 +58,7 @@ def request(
         "TrainingJobName": name,
         "AlgorithmSpecification": {
             "TrainingImage": place.image,
-            "TrainingInputMode": "File",
+            "TrainingInputMode": settings.input_mode,
             "MetricDefinitions": metrics.definitions(),
         },
         "RoleArn": place.role,

@@ -131,7 +131,7 @@ def request(
             "StaticHyperParameters": static,
             "AlgorithmSpecification": {
                 "TrainingImage": place.image,
-                "TrainingInputMode": "File",
+                "TrainingInputMode": settings.input_mode,
                 "MetricDefinitions": metrics.definitions(),
             },
             "RoleArn": place.role,

@@ -5,8 +5,9 @@ from typing import Any
 
 from container.errors import UserError
 from container.hyperparameters import declarations
-from launcher import dataset, debugger, names, training, tuning
+from launcher import debugger, names, training, tuning
 from launcher.commands.given import assigned, hyperparameter_flags, set_flags
+from launcher.dataset import Inputs
 from launcher.session import Session
 from launcher.training import Place
 
@@ -56,25 +57,20 @@ def run(session: Session, options: argparse.Namespace) -> int:
             if (value := getattr(options, f"hyperparameter_{declared.name}", None)) is not None
         },
     )
-    data = dataset.check(settings.data)
-    channels = dataset.channels(dataset.located(store, data), dataset.splits(store, data))
-    extra = dataset.check_weights(options.pretrained) if options.pretrained else None
-    if extra:
-        channels.append(dataset.channel("pretrained", dataset.located(store, extra)))
+    inputs = Inputs(settings, store, options.pretrained)
     name = names.unique(settings.project, "train")
     place = Place(session.backend.role, session.backend.image, store.address("training"))
-    given = training.request(settings, name, place, channels, values)
+    given = training.request(settings, name, place, inputs.channels, values)
     call = training.call(given | _extras(session, options, name, given))
     if options.dry_run:
         session.show([call])
         return 0
     session.check(call)
-    for path in filter(None, (data, extra)):
-        dataset.bring(store, path, console.say)
+    inputs.bring(console.say)
     session.send(call)
     session.remember(training_job=name)
     described = " ".join(f"{key}={value}" for key, value in values.items())
-    console.head(f"Training {name} on {data} ({settings.on})")
+    console.head(f"Training {name} on {inputs.data} ({settings.on})")
     if described:
         console.say(f"  {described}")
     if options.no_wait:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from container.errors import UserError
 from container.metrics import METRICS, VALIDATION_ACCURACY
-from launcher import dataset, names, ranges, recipes, training, tuning
+from launcher import names, ranges, recipes, training, tuning
 from launcher.commands.given import assigned, set_flags
+from launcher.dataset import Inputs
 from launcher.session import Session
 from launcher.training import Place
 from launcher.tuning import STRATEGIES, Result, Search
@@ -61,24 +62,19 @@ def run(session: Session, options: argparse.Namespace) -> int:
     """Check everything, start the tuning, show trials as they end, and the winner."""
     settings, console, store = session.settings, session.console, session.backend.store
     search, fixed = _search(session, options)
-    data = dataset.check(settings.data)
-    channels = dataset.channels(dataset.located(store, data), dataset.splits(store, data))
-    extra = dataset.check_weights(options.pretrained) if options.pretrained else None
-    if extra:
-        channels.append(dataset.channel("pretrained", dataset.located(store, extra)))
+    inputs = Inputs(settings, store, options.pretrained)
     name = names.unique(settings.project, "tuning")
     place = Place(session.backend.role, session.backend.image, store.address("tuning"))
-    call = tuning.call(tuning.request(settings, name, place, channels, fixed, search))
+    call = tuning.call(tuning.request(settings, name, place, inputs.channels, fixed, search))
     if options.dry_run:
         session.show([call])
         return 0
     session.check(call)
-    for path in filter(None, (data, extra)):
-        dataset.bring(store, path, console.say)
+    inputs.bring(console.say)
     session.send(call)
     session.remember(tuning_job=name)
     trials = "every combination" if search.strategy == "Grid" else f"{search.jobs} trials"
-    console.head(f"Tuning {name} on {data} ({settings.on})")
+    console.head(f"Tuning {name} on {inputs.data} ({settings.on})")
     console.say(
         f"  {search.strategy}, {trials}, {search.parallel} at a time: {search.objective.name}"
     )

@@ -103,6 +103,16 @@ def test_one_folder_of_classes_and_archives_are_one_channel(workspace: Workspace
         assert channel["DataSource"]["S3DataSource"]["S3Uri"] == data.as_uri()
 
 
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_images_may_be_read_from_s3_as_they_are_needed(workspace: Workspace, command: str) -> None:
+    given = (command, "--data", workspace.data, "--pretrained", __file__, "--dry-run")
+    request = workspace.run(*given, "--input-mode", "FastFile").json["requests"][0]["request"]
+    job = request.get("TrainingJobDefinition", request)
+    assert job["AlgorithmSpecification"]["TrainingInputMode"] == "FastFile"
+    modes = {channel["ChannelName"]: channel["InputMode"] for channel in job["InputDataConfig"]}
+    assert modes == dict.fromkeys(("train", "validation", "test", "pretrained"), "FastFile")
+
+
 def test_nothing_there_is_said_as_such(workspace: Workspace) -> None:
     answer = workspace.run("status")
     assert "There is nothing of the project kennel (process)." in answer.stdout

@@ -12,10 +12,11 @@ from launcher_workspace import TINY, Workspace, wait_until
 
 from container.errors import UserError
 from launcher import training
-from launcher.dataset import channels
+from launcher.dataset import Inputs
 from launcher.local import processes
 from launcher.local.jobs import TRAINING_JOB
 from launcher.settings import Settings
+from launcher.store import FileStore
 from launcher.training import Place
 
 pytest_plugins = ("launcher_fixtures",)
@@ -25,13 +26,9 @@ def request(place: Workspace, name: str = "job", **hyperparameters: str) -> dict
     values = dict(text.split("=") for text in TINY) | hyperparameters
     output = (place.path / "results").as_uri()
     role = "arn:aws:iam::000000000000:role/here"
-    return training.request(
-        Settings(),
-        name,
-        Place(role, "kennel", output),
-        channels(place.data.as_uri(), ("train", "validation", "test")),
-        values,
-    )
+    settings = Settings(data=str(place.data))
+    inputs = Inputs(settings, FileStore(place.path), None)
+    return training.request(settings, name, Place(role, "kennel", output), inputs.channels, values)
 
 
 def until(description: Callable[[], dict[str, Any]], *statuses: str) -> dict[str, Any]:
