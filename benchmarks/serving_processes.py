@@ -97,7 +97,7 @@ def peer(other: Peer, scratch: Path, body: bytes) -> Iterator[Server]:
     port = free_port()
     other.files(other.environment, scratch, port)
     command = other.command(other.environment, scratch, port)
-    variables = other.variables(scratch)
+    variables = other.variables(scratch, port)
     with _running(command, port, other.ready, variables, body, other) as server:
         yield server
 

@@ -8,6 +8,8 @@ user's cache.
 import base64
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -18,6 +20,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kennel/peers"
+
+
+TORCHSERVE = (
+    "torchserve==0.12.0",
+    "torch-model-archiver==0.12.0",
+    "psutil",
+    "packaging",
+    "pyyaml",
+)
 
 
 def install(environment: Path, packages: Sequence[str]) -> str | None:
@@ -70,14 +81,14 @@ class Peer:
     @property
     def environment(self) -> Path:
         """Where it is installed."""
-        return CACHE / self.name.lower()
+        return CACHE / re.sub(r"\W+", "-", self.name.lower())
 
     def install(self) -> str | None:
         """Install it, unless that was done; why it cannot be, if it cannot."""
         # TorchServe and its archiver still import pkg_resources.
         return install(self.environment, ("setuptools<81", *self.packages))
 
-    def variables(self, scratch: Path) -> Mapping[str, str]:
+    def variables(self, scratch: Path, port: int) -> Mapping[str, str]:
         """The environment variables of its process."""
         return {
             "PATH": f"{self.environment / 'bin'}:{os.environ['PATH']}",
@@ -86,6 +97,11 @@ class Peer:
             "OMP_NUM_THREADS": "1",
             "LOG_LOCATION": str(scratch / "logs"),  # TorchServe's, else in the current directory
             "METRICS_LOCATION": str(scratch / "logs"),
+            "TMPDIR": str(scratch),  # TorchServe and multi-model-server share a file of their pid
+            "SAGEMAKER_BASE_DIR": str(scratch / "sagemaker"),
+            "SAGEMAKER_BIND_TO_PORT": str(port),
+            "SAGEMAKER_SAFE_PORT_RANGE": f"{port + 1}-{port + 2}",
+            "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
         }
 
 
@@ -138,12 +154,23 @@ def _multi_model_server_files(_environment: Path, scratch: Path, port: int) -> N
             archive.write(HERE / name, name)
 
 
+def _sagemaker(environment: Path, scratch: Path, _port: int) -> list[str]:
+    program = str(HERE / "sagemaker_server.py")
+    return [str(environment / "bin/python"), program, str(scratch / "sagemaker")]
+
+
+def _sagemaker_files(_environment: Path, scratch: Path, _port: int) -> None:
+    code = scratch / "sagemaker/model/code"
+    code.mkdir(parents=True, exist_ok=True)
+    shutil.copy(HERE / "sagemaker_inference_script.py", code / "inference.py")
+
+
 PEERS = (
     Peer("LitServe", ("litserve==0.2.19",), _litserve, as_json=True),
     Peer("BentoML", ("bentoml==1.4.39",), _bentoml, ready="/healthz"),
     Peer(
         "TorchServe",
-        ("torchserve==0.12.0", "torch-model-archiver==0.12.0", "psutil", "packaging", "pyyaml"),
+        TORCHSERVE,
         _torchserve,
         path="/predictions/net",
         files=_torchserve_files,
@@ -154,5 +181,11 @@ PEERS = (
         _multi_model_server,
         path="/predictions/net",
         files=_multi_model_server_files,
+    ),
+    Peer(
+        "SageMaker's PyTorch toolkit",
+        ("sagemaker-pytorch-inference==2.0.25", *TORCHSERVE),
+        _sagemaker,
+        files=_sagemaker_files,
     ),
 )

@@ -7,23 +7,27 @@ kept. Files of other programs in the directory (smdebug's `metadata.json`) are l
 import hashlib
 import json
 import math
+import os
+import re
+import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from container.atomic import write_atomically
 from container.progress import say
 from container.training.world import World
 
 KEPT = 2
+PARTIAL = ".partial"
 
 State = dict[str, Tensor]
 """A network's tensors by name, as `state_dict` gives them."""
@@ -85,14 +89,13 @@ class Checkpoints:
         tensors["position"] = torch.tensor(
             list(json.dumps(asdict(position)).encode()), dtype=torch.uint8
         )
-        content = save(
-            {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
-        )
         self.directory.mkdir(parents=True, exist_ok=True)
         name = f"{self._prefix}-{position.epoch:06d}-{position.step:08d}.safetensors"
-        write_atomically(self.directory / name, content)
-        for path in [*self._paths()[KEPT:], *self._unfinished()]:
-            path.unlink(missing_ok=True)
+        _save(
+            {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None},
+            self.directory / name,
+        )
+        self._remove(self._paths()[KEPT:])
         self._written = time.monotonic()
 
     def restore(self, network: nn.Module, optimizer: Optimizer) -> tuple[Position, State, State]:
@@ -135,16 +138,38 @@ class Checkpoints:
         """Forget this training: it is done."""
         if not self._world.is_main:
             return
-        for path in [*self._paths(), *self._unfinished()]:
-            path.unlink(missing_ok=True)
+        self._remove(self._paths())
 
     def _paths(self) -> list[Path]:
         found = self.directory.glob(f"{self._prefix}-*.safetensors")
         return sorted((path for path in found if path.is_file()), reverse=True)
 
-    def _unfinished(self) -> Iterator[Path]:
-        """What kills have left in the middle of being written."""
-        return self.directory.glob(f".{self._prefix}-*.partial")
+    def _remove(self, paths: Iterable[Path]) -> None:
+        """Remove some, and what kills have left in the middle of being written."""
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for unfinished in self.directory.glob(f".{self._prefix}-*{PARTIAL}"):
+            if unfinished.is_dir():
+                shutil.rmtree(unfinished, ignore_errors=True)
+            else:
+                unfinished.unlink(missing_ok=True)
+
+
+def _save(tensors: State, path: Path) -> None:
+    """Write a file in one step, straight from the tensors' memory. Raises OSError."""
+    # In a directory, where safetensors has a file of its own until it is done.
+    with tempfile.TemporaryDirectory(PARTIAL, f".{path.name}.", path.parent) as directory:
+        partial = Path(directory, path.name)
+        try:
+            save_file(tensors, partial)
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
 
 
 def _check_fits(network: nn.Module, tensors: State) -> None:
