@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -58,6 +58,21 @@ class _Measured:
     answers: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
+    bare: dict[int, list[tuple[float, float]]] = field(default_factory=lambda: defaultdict(list))
+    """What `_bare` gave just after, by the number of clients."""
+
+    def share_of_bare(self, clients: int) -> str:
+        """Rate and processor time beside those of the engine itself, round by round."""
+        rates = [rate for rate, _ in self.bare[clients]]
+        loads = self.loads[clients]
+        share = middle([load.per_second / rate for load, rate in zip(loads, rates, strict=True)])
+        used = middle(self.processor[clients])
+        alone = middle([milliseconds for _, milliseconds in self.bare[clients]])
+        return (
+            f"{share:.0%} of {middle(rates):.0f}/s; of a processor {used:.2f} ms a request "
+            f"against {alone:.2f} ms"
+        )
+
     def rate(self, clients: int) -> float:
         """Requests per second."""
         return middle([load.per_second for load in self.loads[clients]])
@@ -73,53 +88,58 @@ def _compare(scratch: Path, architecture: str, *, quick: bool, peers: Sequence[P
     body = next((scratch / "photographs").rglob("*.jpg")).read_bytes()
     seconds, rounds = (2.0, 1) if quick else (3.0, 2)
     counts = (1, 4) if quick else (1, 4, 16)
-    servers: dict[str, Start] = {"plain Flask, 2 workers of torch": partial(plain, scratch, body)}
+    others: dict[str, Start] = {"plain Flask, 2 workers of torch": partial(plain, scratch, body)}
     rows = []
     for each in peers:
         problem = each.install()
         if problem is None:
-            servers[each.packages[0].replace("==", " ")] = partial(peer, each, scratch, body)
+            others[each.packages[0].replace("==", " ")] = partial(peer, each, scratch, body)
         else:
             rows.append(Row(f"{each.name} is left out", problem))
     precisions = [name for name in PRECISIONS if name != "bfloat16" or _has_bfloat16()]
-    servers |= {f"Kennel, {name}": partial(kennel, scratch, body, name) for name in precisions}
+    ours = {f"Kennel, {precision}": precision for precision in precisions}
     measured: dict[str, _Measured] = defaultdict(_Measured)
     for _ in range(rounds):
-        for name, start in list(servers.items()):
+        for name, start in list(others.items()):
             try:
                 with start() as server:
                     _measure(server, body, counts, seconds, measured[name])
             except RuntimeError as error:
-                if name.startswith("Kennel"):
-                    raise
                 rows.append(Row(f"{name} is left out", str(error)))
-                del servers[name]
+                del others[name]
                 measured.pop(name, None)
+        for name, precision in ours.items():
+            with kennel(scratch, body, precision) as server:
+                _measure(server, body, counts, seconds, measured[name])
+            for clients in counts:
+                bare = _bare(scratch / "job/model", body, precision, clients, seconds)
+                measured[name].bare[clients].append(bare)
     for clients in counts:
-        best = max(measured[name].rate(clients) for name in servers if "Kennel" not in name)
-        for name in servers:
-            ratio = measured[name].rate(clients) / best if name.startswith("Kennel") else None
-            rows.append(Row(f"{name}, {clients} clients", measured[name].figure(clients), ratio))
-        for precision in precisions:
-            bare, milliseconds = _bare(scratch / "job/model", body, precision, clients, seconds)
-            ours = measured[f"Kennel, {precision}"]
-            used = middle(ours.processor[clients])
-            rows.append(
-                Row(
-                    f"Kennel, {precision}, against decoding and scoring without HTTP, "
-                    f"{clients} clients",
-                    f"{ours.rate(clients) / bare:.0%} of {bare:.0f}/s; of a processor "
-                    f"{used:.2f} ms a request against {milliseconds:.2f} ms",
-                )
-            )
-    for name in servers:
-        ping, answer = middle(measured[name].pings), middle(measured[name].answers)
-        memory = middle(measured[name].memory)
-        figure = f"ping after {ping:.2f} s, answer after {answer:.2f} s, {memory:.0f} MB (PSS)"
+        rows += _under_load(measured, list(others), list(ours), clients)
+    for name, one in measured.items():
+        figure = (
+            f"ping after {middle(one.pings):.2f} s, answer after {middle(one.answers):.2f} s, "
+            f"{middle(one.memory):.0f} MB (PSS)"
+        )
         rows.append(Row(f"{name}, start and memory", figure))
     # The README looks for the ResNet-18's rows by their names.
     prefix = "" if architecture == "resnet18" else f"{architecture}: "
     return [Row(f"{prefix}{row.what}", row.figure, row.ratio) for row in rows]
+
+
+def _under_load(
+    measured: Mapping[str, _Measured], others: Sequence[str], ours: Sequence[str], clients: int
+) -> list[Row]:
+    """What each server did under one load, and what of it Kennel's engine does without HTTP."""
+    best = max(measured[name].rate(clients) for name in others)
+    rows = [Row(f"{name}, {clients} clients", measured[name].figure(clients)) for name in others]
+    for name in ours:
+        ratio = measured[name].rate(clients) / best
+        rows.append(Row(f"{name}, {clients} clients", measured[name].figure(clients), ratio))
+    for name in ours:
+        what = f"{name}, against decoding and scoring without HTTP, {clients} clients"
+        rows.append(Row(what, measured[name].share_of_bare(clients)))
+    return rows
 
 
 def _measure(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -97,9 +98,11 @@ def peer(other: Peer, scratch: Path, body: bytes) -> Iterator[Server]:
     port = free_port()
     other.files(other.environment, scratch, port)
     command = other.command(other.environment, scratch, port)
-    variables = other.variables(scratch, port)
-    with _running(command, port, other.ready, variables, body, other) as server:
-        yield server
+    # TorchServe and multi-model-server leave a file there that says that one of them runs.
+    with tempfile.TemporaryDirectory(dir=scratch) as temporary:
+        variables = other.variables(scratch, port) | {"TMPDIR": temporary}
+        with _running(command, port, other.ready, variables, body, other) as server:
+            yield server
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -88,7 +88,7 @@ class Peer:
         # TorchServe and its archiver still import pkg_resources.
         return install(self.environment, ("setuptools<81", *self.packages))
 
-    def variables(self, scratch: Path, port: int) -> Mapping[str, str]:
+    def variables(self, scratch: Path, port: int) -> dict[str, str]:
         """The environment variables of its process."""
         return {
             "PATH": f"{self.environment / 'bin'}:{os.environ['PATH']}",
@@ -97,7 +97,6 @@ class Peer:
             "OMP_NUM_THREADS": "1",
             "LOG_LOCATION": str(scratch / "logs"),  # TorchServe's, else in the current directory
             "METRICS_LOCATION": str(scratch / "logs"),
-            "TMPDIR": str(scratch),  # TorchServe and multi-model-server share a file of their pid
             "SAGEMAKER_BASE_DIR": str(scratch / "sagemaker"),
             "SAGEMAKER_BIND_TO_PORT": str(port),
             "SAGEMAKER_SAFE_PORT_RANGE": f"{port + 1}-{port + 2}",

@@ -106,6 +106,15 @@ def test_train_then_serve_predicts_held_out_digits(server: Container, digits: Pa
     assert right >= 0.9 * len(held_out)
 
 
+def test_training_does_without_shared_memory(image: str, few_digits: Path, tmp_path: Path) -> None:
+    # SageMaker's 64 MB are too few for many loaders; Kennel's threads take nothing of them.
+    options = ("--shm-size", "64k", *volumes(few_digits, tmp_path))
+    for trainable in ("all", "head"):
+        flags = (*DIGITS, "--trainable", trainable, "--epochs", "1")
+        with container(image, "train", *flags, options=options) as training:
+            assert training.wait(seconds=TRAINING_SECONDS) == 0, training.logs()
+
+
 def test_ping_never_answers_anything_but_503_before_200(image: str, model: Path) -> None:
     with container(image, "serve", options=serving(model)) as running:
         assert wait_until_healthy(running) <= {None, 503}

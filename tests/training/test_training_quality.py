@@ -1,20 +1,31 @@
 """The means of training well: rates by layer, schedules, mixup, averaged weights, the search."""
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from opt_ml import OptMl, write_images
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import resnet18
 
-from container import metrics
+from container import metrics, model
+from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
+from container.job import Job
+from container.stopping import StopSignal
 from container.training.averaging import WeightAverage
+from container.training.checkpoint import Position
 from container.training.mixup import mix
-from container.training.optimization import build_optimizer, learning_rate
+from container.training.optimization import build_criterion, build_optimizer, learning_rate
+from container.training.passes import Passes
+from container.training.processor import Processor
 from container.training.rate_search import choose, search
+from container.training.world import World
 
 
 def rates_by_parameter(options: Hyperparameters) -> dict[str, tuple[float, float]]:
@@ -99,6 +110,89 @@ def test_the_search_ends_when_the_loss_runs_away() -> None:
     assert len(tried) == len(found.rates) + 1 < 80
 
 
+def test_eps_keeps_adam_s_steps_small_where_gradients_are() -> None:
+    moved = []
+    for eps in (1e-8, 1e-3):
+        torch.manual_seed(0)
+        network = resnet18(num_classes=3)
+        optimizer = build_optimizer(network, Hyperparameters(eps=eps, weight_decay=0.0))
+        before = network.fc.bias.detach().clone()
+        network.fc.bias.grad = torch.full_like(before, 1e-3)
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1
+        optimizer.step()
+        moved.append(float((before - network.fc.bias.detach()).abs().max()))
+    assert moved == pytest.approx([0.1, 0.05], rel=1e-3)  # 0.1 * g / (g + eps)
+
+
+def test_label_smoothing_spreads_its_share_of_each_label_over_all_classes() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0, -1.0, 0.5]]), torch.tensor([1])
+    criterion = build_criterion(Hyperparameters(label_smoothing=0.2), labels.numpy(), 4)
+    wanted = torch.full((1, 4), 0.2 / 4)
+    wanted[0, 1] += 0.8
+    expected = -(wanted * logits.log_softmax(1)).sum()
+    assert float(criterion(logits, labels)) == pytest.approx(float(expected))
+
+
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often a number is read from a tensor, for which a GPU would have to be waited."""
+
+    count: int = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def reads(passes: Passes, steps: int) -> int:
+    """How often an epoch of so many steps reads a number."""
+    with Reads() as counted:  # type: ignore[no-untyped-call]
+        passes.train(
+            Noise(steps),
+            Position(rate=0.1),
+            average=None,
+            is_due=lambda: False,
+            save=lambda position: None,
+        )
+    return counted.count
+
+
+class Noise:
+    """A source of so many batches of two images."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __len__(self) -> int:
+        return 2 * self._steps
+
+    def training_batches(self, **_: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([(torch.randn(2, 3, 32, 32), torch.arange(2))] * self._steps)
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(())
+
+    def inputs(self, views: Tensor) -> Tensor:
+        return views
+
+
+def test_no_step_waits_for_its_numbers(tmp_path: Path) -> None:
+    options = Hyperparameters(batch_size=2, profile=False, epochs=1)
+    observer = Observer(Job(tmp_path), options)
+    passes = Passes(
+        model.build_resnet("resnet18", 2),
+        options,
+        nn.CrossEntropyLoss(),
+        Processor(torch.device("cpu"), bfloat16=False),
+        observer,
+        StopSignal(),
+        2,
+        World(),
+    )
+    # Only the epoch's sums, at its end.
+    assert reads(passes, steps=6) == reads(passes, steps=2) > 0
+
+
 @pytest.fixture
 def images(opt_ml: OptMl) -> OptMl:
     write_images(opt_ml.channel("train"), count=20)
@@ -117,6 +211,15 @@ def test_lr_auto_finds_a_rate_shows_its_curve_and_repeats_itself(images: OptMl) 
     found = report["rate_search"]
     assert found["rates"][0] < found["chosen"] < found["rates"][-1]
     assert "Search for a learning rate" in (images.base / "output/data/report.html").read_text()
+
+
+def test_the_size_of_test_batches_changes_no_answer(images: OptMl) -> None:
+    losses = []
+    for size in ("1", "64"):
+        result = images.train({"epochs": "1", "test-batch-size": size, "precision": "float32"})
+        assert result.returncode == 0, result.stderr
+        losses.append(images.facts()["metrics"]["validation:loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_mixed_images_and_averaged_weights_repeat_themselves(images: OptMl) -> None:
