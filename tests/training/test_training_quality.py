@@ -140,13 +140,14 @@ class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     count: int = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func is torch.ops.aten._local_scalar_dense.default
+        self.count += int(func is torch.ops.aten._local_scalar_dense.default)
         return func(*args, **(kwargs or {}))
 
 
 def reads(passes: Passes, steps: int) -> int:
     """How often an epoch of so many steps reads a number."""
-    with Reads() as counted:  # type: ignore[no-untyped-call]
+    counted = Reads()  # type: ignore[no-untyped-call]
+    with counted:
         passes.train(
             Noise(steps),
             Position(rate=0.1),
