@@ -153,3 +153,27 @@ def test_every_hyperparameter_has_a_meaning() -> None:
     names = [declaration.name for declaration in declarations()]
     assert len(names) == len(dataclasses.fields(Hyperparameters)) == len(set(names))
     assert all(declaration.meaning for declaration in declarations())
+
+
+def test_the_services_own_names_are_passed_over_wherever_they_stand() -> None:
+    options = parse({"sagemaker_program": "x.py", "epochs": "3", "_tuning_objective": "y", "lr": 1})
+    assert (options.epochs, options.lr) == (3, 1.0)
+
+
+def test_later_sources_win_and_earlier_ones_stay() -> None:
+    options = parse({"epochs": "3", "seed": "7"}, {"epochs": "5"})
+    assert (options.epochs, options.seed) == (5, 7)
+
+
+def test_strings_for_the_service_are_read_back_as_the_same_values() -> None:
+    options = Hyperparameters(lr=None, batch_size=16, flip=False, crop_scale=0.5)
+    strings = as_strings(options)
+    assert (strings["lr"], strings["batch-size"], strings["flip"]) == ("auto", "16", "False")
+    assert parse(strings) == options
+
+
+def test_checks_describe_what_they_allow() -> None:
+    assert Choice(("a", "b")).describe() == "a, b"
+    assert Flag().describe() == "true, false"
+    assert Real(least=0.0, most=1.0).describe() == "≥ 0, ≤ 1"
+    assert Integer(1, 9).describe() == "1 to 9"
