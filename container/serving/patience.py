@@ -43,6 +43,10 @@ class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
         self._in_head = False
         self._until = time.monotonic() + BODY_SECONDS
 
+    def expect_rest(self) -> None:
+        """The next bytes are of a body that nobody asks for, and may not hold a thread for long."""
+        self._until = min(self._until, time.monotonic() + STALL_SECONDS)
+
     def chunk(self) -> bytes:
         """What the client has sent, up to PIECE.
 

@@ -101,6 +101,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         body = conn.parser.mesg.body
         try:
             if keepalive and body is not None:
+                conn.parser.unreader.expect_rest()
                 body.read(PIECE)  # gunicorn would do it by 1 KB, and set a time-out for each
             return bool(super()._keepalive_after(conn, keepalive))
         except Exception:  # the parser meets again what the client has been told of

@@ -30,6 +30,7 @@ def resident() -> float:
 
 def test_an_onslaught(pytestconfig: pytest.Config) -> None:
     count = int(pytestconfig.getoption("--fuzz-requests"))
+    threads = threading.active_count()  # other tests' servers may have left theirs
     client = serving_artifacts.client()
     faults: list[tuple[int, Request]] = []
     slowest, warm = 0.0, 0.0
@@ -57,4 +58,4 @@ def test_an_onslaught(pytestconfig: pytest.Config) -> None:
     assert statuses[400] > count / 20
     assert slowest < SLOWEST_SECONDS
     assert growth < GROWTH_MB
-    assert threading.active_count() < 50
+    assert threading.active_count() < threads + 10

@@ -1,9 +1,12 @@
-"""How long a thread stays with a connection."""
+"""How long a thread stays with a connection, and with a body."""
 
 import socket
 from collections import deque
 from types import SimpleNamespace
 
+import pytest
+
+from container.serving import patience
 from container.serving.worker import Worker
 
 
@@ -38,3 +41,22 @@ def test_a_connection_that_is_closed_is_left_to_who_reads_it() -> None:
     with server:
         client.close()
         assert worker(2, 1)._asks_again(SimpleNamespace(sock=server))
+
+
+def test_a_body_that_nobody_asks_for_holds_its_thread_for_seconds_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    here, there = socket.socketpair()
+    with here, there:
+        reader = patience.PatientReader(here)
+        reader.expect_body()
+        reader.expect_rest()
+        there.sendall(b"a")
+        assert reader.chunk() == b"a"
+        now[0] = patience.STALL_SECONDS + 0.1  # it drips on, but not for as long as a body may
+        there.sendall(b"b")
+        with pytest.raises(TimeoutError):
+            reader.chunk()
+        assert reader.gave_up
