@@ -22,6 +22,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
 from container import processors
+from container.allocation import share_one_heap
 from container.errors import UserError
 from container.serving.draining import ignore_new_clients
 from container.serving.settings import Settings, parse, variables
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 1
+    share_one_heap()
     server.run()
     return 0
 

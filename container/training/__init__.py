@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from container.allocation import ask_for_large_pages
 from container.errors import UserError
 from container.hyperparameters import parse
 from container.image_variant import require_torch
@@ -12,7 +13,6 @@ from container.job import Job
 from container.quick_start import import_torchvision
 from container.stopping import Stopped, StopSignal
 from container.training import flags, script_mode, torchrun
-from container.training.allocation import ask_for_large_pages
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from container.allocation import keep_freed_memory
 from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.model import train_trainable
 from container.progress import track
 from container.stopping import Stopped, StopSignal
-from container.training.allocation import keep_freed_memory
 from container.training.averaging import WeightAverage
 from container.training.checkpoint import Position
 from container.training.mixup import mix

@@ -1,8 +1,5 @@
-"""How much memory is left to this process, and giving back to the system what was freed."""
+"""How much memory is left to this process."""
 
-import contextlib
-import ctypes
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +11,6 @@ MEMINFO = Path("/proc/meminfo")
 def available() -> int | None:
     """Bytes that can still be taken, within the container's limit; None where nobody says."""
     return min([*_host(), *_groups_v2(), *_group_v1()], default=None)
-
-
-def give_back() -> None:
-    """Return freed memory to the system, which the allocator would keep for later."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # musl and macOS have no such call
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _host() -> Iterator[int]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from container import artifact
+from container.allocation import give_back_freed_memory
 from container.errors import UserError
 from container.serving.classifier import Classifier
 from container.serving.invocation import Model, Pipeline
@@ -122,7 +123,7 @@ class ModelTable:
         except BaseException as error:
             with self._lock:
                 self._names_taken.discard(name)
-            memory.give_back()
+            give_back_freed_memory()
             if isinstance(error, MemoryError):
                 raise NotEnoughMemoryError(f"Memory ran out while {name!r} was loaded.") from None
             if isinstance(error, UserError) and not isinstance(error, ModelTableError):
@@ -141,7 +142,7 @@ class ModelTable:
             raise NotLoadedError(f"No model called {name!r} is loaded.")
         loaded.wait_until_unused()
         del loaded
-        memory.give_back()
+        give_back_freed_memory()
         # Only now: two models of one name never take memory at the same time.
         with self._lock:
             self._names_taken.discard(name)
