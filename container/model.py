@@ -56,12 +56,22 @@ def train_trainable(network: nn.Module) -> None:
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """From uint8 (N, size, size, 3) to the network's float32 input (N, 3, size, size).
+    """From uint8 (N, size, size, 3) to the network's float32 input (N, 3, size, size)."""
+    return standardise(images, *channel_statistics(preprocessing, images.device))
+
+
+def channel_statistics(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, (3,), in the units of uint8 images."""
+    mean = torch.tensor(preprocessing.mean, device=device) * 255
+    std = torch.tensor(preprocessing.std, device=device) * 255
+    return mean, std
+
+
+def standardise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """`normalise` by statistics that are on the images' device already; nothing is sent there.
 
     The permuted view is channels-last in memory already, the layout convolutions run fastest in.
     """
-    mean = torch.tensor(preprocessing.mean, device=images.device) * 255
-    std = torch.tensor(preprocessing.std, device=images.device) * 255
     # In place, in a copy of its own: the values are the same.
     return images.to(torch.float32, copy=True).sub_(mean).div_(std).permute(0, 3, 1, 2)
 

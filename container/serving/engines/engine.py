@@ -1,6 +1,7 @@
 """What runs the network: the choice between engines, and the check of their answers."""
 
 import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from container import artifact, int8, openvino_resnet, processors, resnet
+from container import allocation, artifact, int8, openvino_resnet, processors, resnet
 from container.artifact import Facts, Int8
 from container.errors import UserError
 from container.serving.settings import Settings
@@ -49,6 +50,11 @@ TOLERANCES: Mapping[str, float] = {
 Float32 engines agree to about 1e-5 and bfloat16 ones to about 1e-2; a wrong network is off by as
 much as its logits are large. The int8 form has reference answers of its own.
 """
+
+
+def allowed_difference(scores: Scores, precision: str) -> float:
+    """How far an engine of this precision may be from these scores."""
+    return TOLERANCES[precision] * (1 + float(np.abs(scores).max()))
 
 
 NEEDED_PER_WEIGHT: Mapping[str, float] = {"float32": 3.7, "bfloat16": 2.9, "int8": 1.4}
@@ -118,6 +124,15 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
     return engine
 
 
+def give_back_freed_memory() -> None:
+    """Return to the system, and to the device, what unloaded models had."""
+    allocation.give_back_freed_memory()
+    if "torch" in sys.modules:
+        from container.serving.engines import cuda_graphs
+
+        cuda_graphs.give_back_freed_memory()
+
+
 def _weights(directory: Path, facts: Facts) -> dict[str, NDArray[Any]]:
     # A dict of its own, which the engine empties: each tensor is freed once it has its own form.
     weights = dict(artifact.load_weights(directory, facts))
@@ -161,8 +176,7 @@ def check_answers(engine: Engine, recorded: tuple[tuple[float, ...], ...], facts
             "check the model with. Train the model again."
         )
     scores = engine.scores(artifact.reference_images(facts.preprocessing))
-    tolerance = TOLERANCES[engine.precision]
-    allowed = tolerance * (1 + np.abs(reference).max())
+    allowed = allowed_difference(reference, engine.precision)
     difference = np.abs(scores - reference).max()
     # A comparison that NaN fails, so that a network of NaNs is refused too.
     if not difference <= allowed:

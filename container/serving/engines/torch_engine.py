@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.models import ResNet
 
-from container import model, processors
+from container import artifact, model, processors
 from container.artifact import Facts
 from container.errors import UserError
+from container.images import Preprocessing
+from container.serving.engines.cuda_graphs import GraphRecorder
 from container.serving.engines.engine import Images, Scores
+from container.serving.engines.recorded_batches import SIZES, RecordedBatches, record_or_none
 from container.serving.settings import Precision
 
-BATCH = 64
+BATCH = SIZES[-1]
 """Largest number of images on the device at once; bounds its memory."""
 BFLOAT16_CAPABILITY = (8, 0)
 """Devices from Ampere on have bfloat16; older ones have float16 only."""
@@ -28,40 +33,92 @@ class TorchEngine:
     batch = BATCH
 
     def __init__(
-        self, facts: Facts, weights: dict[str, NDArray[Any]], precision: Precision, slot: int
+        self,
+        facts: Facts,
+        weights: dict[str, NDArray[Any]],
+        precision: Precision,
+        slot: int,
+        *,
+        graphs: bool = True,
     ) -> None:
+        """On an NVIDIA device passes are CUDA graphs, unless `graphs` says no or they fail.
+
+        Raises:
+            UserError: torch cannot use the device, or the device not the arithmetic.
+            MemoryError: the weights do not fit into the device.
+        """
         self.lanes = processors.available()
         self._device = _device(slot)
-        self._dtype = _dtype(self._device, precision)
-        self._preprocessing = facts.preprocessing
+        dtype = _dtype(self._device, precision)
         self._turn = threading.Lock()
-        self.precision = str(self._dtype).removeprefix("torch.")
-        self.name = f"torch {self._device.type} {self.precision}"
-        with torch.device("meta"):  # no time is spent on initial weights
-            network = model.build_resnet(facts.architecture, len(facts.classes))
-        state = {
-            # The counters of training steps are not in the artifact.
-            name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)
-            for name in network.state_dict()
-        }
-        network.load_state_dict(state, assign=True)
-        self._network = network.eval().to(
-            self._device, self._dtype, memory_format=torch.channels_last
+        self.precision = str(dtype).removeprefix("torch.")
+        network = _network(facts, weights)
+        try:
+            network.to(self._device, dtype, memory_format=torch.channels_last)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(str(error)) from None
+        self._forward = _Forward(network, facts.preprocessing, self._device, dtype)
+        self._recorded: RecordedBatches | None = None
+        if graphs and self._device.type == "cuda":
+            self._recorded = record_or_none(lambda: self._record(facts))
+        with_graphs = ", CUDA graphs" if self._recorded else ""
+        self.name = f"torch {self._device.type} {self.precision}{with_graphs}"
+
+    def _record(self, facts: Facts) -> RecordedBatches:
+        return RecordedBatches(
+            self._forward,
+            GraphRecorder(self._device),
+            artifact.reference_images(facts.preprocessing),
+            classes=len(facts.classes),
+            precision=self.precision,
+            device=self._device,
         )
 
     def scores(self, images: Images, present: int = 1) -> Scores:
         """The network's logits, in batches of at most BATCH."""
-        parts = [
-            self._batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH)
-        ]
-        return np.concatenate(parts)
+        batch = self._recorded or self._batch
+        return np.concatenate(
+            [batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+        )
 
     def _batch(self, images: Images) -> Scores:
         with self._turn, torch.inference_mode():
             pixels = torch.from_numpy(images).to(self._device)
-            inputs = model.normalise(pixels, self._preprocessing).to(self._dtype)
-            scores: Scores = self._network(inputs).float().cpu().numpy()
+            scores: Scores = self._forward(pixels).cpu().numpy()
             return scores
+
+
+class _Forward:
+    """From uint8 images on the device to float32 logits; it sends nothing there itself."""
+
+    def __init__(
+        self,
+        network: ResNet,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._network = network
+        self._dtype = dtype
+        self._mean, self._std = model.channel_statistics(preprocessing, device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        inputs = model.standardise(images, self._mean, self._std).to(self._dtype)
+        scores: Tensor = self._network(inputs)
+        return scores.float()
+
+
+def _network(facts: Facts, weights: dict[str, NDArray[Any]]) -> ResNet:
+    """On the CPU, in evaluation mode. Empties the weights."""
+    with torch.device("meta"):  # no time is spent on initial weights
+        network = model.build_resnet(facts.architecture, len(facts.classes))
+    state = {
+        # The counters of training steps are not in the artifact.
+        name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)
+        for name in network.state_dict()
+    }
+    network.load_state_dict(state, assign=True)
+    return network.eval()
 
 
 def _device(slot: int) -> torch.device:

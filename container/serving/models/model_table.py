@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from container import artifact
-from container.allocation import give_back_freed_memory
 from container.errors import UserError
 from container.serving.classifier import Classifier
+from container.serving.engines.engine import give_back_freed_memory
 from container.serving.invocation import Model, Pipeline
 from container.serving.models import memory, script
 
