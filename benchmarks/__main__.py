@@ -17,6 +17,7 @@ from benchmarks import (
     growth,
     hooks,
     serving,
+    serving_gpu,
     serving_overload,
     tuning,
 )
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "all": ("Training more than the head on a CPU", all_layers.run),
     "growth": ("Training as the data grows", growth.run),
     "gpu": ("Training all layers on a GPU", gpu_step.run),
+    "serving-gpu": ("Serving ResNet-50 on a GPU", serving_gpu.run),
     "serving": ("Serving ResNet-18 on a CPU", serving.run),
     "peers": ("Serving ResNet-18 beside other servers", serving.run_with_peers),
     "peers50": ("Serving ResNet-50 beside other servers", serving.run_with_peers50),

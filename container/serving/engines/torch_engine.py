@@ -18,7 +18,12 @@ from container.errors import UserError
 from container.images import Preprocessing
 from container.serving.engines.cuda_graphs import GraphRecorder
 from container.serving.engines.engine import Images, Scores
-from container.serving.engines.recorded_batches import SIZES, RecordedBatches, record_or_none
+from container.serving.engines.recorded_batches import (
+    SIZES,
+    Forward,
+    RecordedBatches,
+    record_or_none,
+)
 from container.serving.settings import Precision
 
 BATCH = SIZES[-1]
@@ -57,7 +62,7 @@ class TorchEngine:
             network.to(self._device, dtype, memory_format=torch.channels_last)
         except torch.OutOfMemoryError as error:
             raise MemoryError(str(error)) from None
-        self._forward = _Forward(network, facts.preprocessing, self._device, dtype)
+        self.forward: Forward = _Forward(network, facts.preprocessing, self._device, dtype)
         self._recorded: RecordedBatches | None = None
         if graphs and self._device.type == "cuda":
             self._recorded = record_or_none(lambda: self._record(facts))
@@ -66,7 +71,7 @@ class TorchEngine:
 
     def _record(self, facts: Facts) -> RecordedBatches:
         return RecordedBatches(
-            self._forward,
+            self.forward,
             GraphRecorder(self._device),
             artifact.reference_images(facts.preprocessing),
             classes=len(facts.classes),
@@ -84,7 +89,7 @@ class TorchEngine:
     def _batch(self, images: Images) -> Scores:
         with self._turn, torch.inference_mode():
             pixels = torch.from_numpy(images).to(self._device)
-            scores: Scores = self._forward(pixels).cpu().numpy()
+            scores: Scores = self.forward(pixels).cpu().numpy()
             return scores
 
 
