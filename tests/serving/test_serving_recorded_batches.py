@@ -62,6 +62,7 @@ class Repeats:
         self.sizes[size] = 0
 
         def repeat() -> None:
+            assert self._lock.locked(), "not in a turn"
             self.sizes[size] += 1
             work()
 
