@@ -20,6 +20,10 @@ from container.images import Preprocessing
 def build_resnet(architecture: str, classes: int) -> ResNet:
     """A randomly initialised ResNet whose head scores `classes` classes."""
     network: ResNet = get_model(architecture, weights=None, num_classes=classes)
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            # In place a CPU takes twice as long over bfloat16: a twentieth of a training step.
+            module.inplace = False
     return network
 
 
