@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.photographs import write_photographs
 from benchmarks.table import Row, middle
-from container import model
+from container import torch_resnet
 from container.images import Preprocessing
 from container.stopping import StopSignal
 from container.training.augmentation import Augmentation
@@ -37,7 +37,7 @@ def run(scratch: Path, *, quick: bool) -> list[Row]:
     device = torch.device("cuda")
     augmentation = Augmentation(preprocessing.image_size, crop_scale=0.35, flip=True)
     source = PixelSource(decoded, augmentation, preprocessing, Share(), device)
-    network = model.build_resnet("resnet50", CLASSES)
+    network = torch_resnet.build("resnet50", CLASSES)
     network.to(device, memory_format=torch.channels_last)
     criterion = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=True)

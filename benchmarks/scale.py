@@ -28,7 +28,7 @@ from benchmarks.kennel import ROOT
 from benchmarks.photographs import write_photographs
 from benchmarks.table import describe_machine
 from benchmarks.weights import write_weights
-from container import model, openvino_resnet
+from container import model, openvino_resnet, torch_resnet
 from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
 from container.training import dataset
@@ -89,7 +89,7 @@ def _forward(architecture: str, size: int, batches: int = 8) -> float:
     graph = openvino_resnet.build_model(
         architecture,
         preprocessing,
-        model.as_arrays(model.build_resnet(architecture, 2)),
+        model.as_arrays(torch_resnet.build(architecture, 2)),
         batch=BATCH_SIZE_ON_A_CPU,
         head=False,
     )

@@ -16,7 +16,7 @@ from benchmarks.peers import PEERS, Peer
 from benchmarks.photographs import write_photographs
 from benchmarks.serving_processes import Server, kennel, peer, plain
 from benchmarks.table import Row, middle
-from container import artifact, model, openvino_resnet, processors
+from container import artifact, model, openvino_resnet, processors, torch_resnet
 from container.images import Preprocessing
 from container.stopping import StopSignal
 from container.training.dataset import Split
@@ -175,7 +175,7 @@ def write_artifact(
     """Random weights, with an int8 form whatever it loses."""
     scratch.mkdir(exist_ok=True)
     torch.manual_seed(0)
-    network = model.build_resnet(architecture, CLASSES).eval()
+    network = torch_resnet.build(architecture, CLASSES).eval()
     torch.save(network.state_dict(), scratch / "weights.pth")
     photographs = write_photographs(scratch / "photographs", classes=1, images=8)
     paths = tuple(sorted(photographs.rglob("*.jpg")))

@@ -1,4 +1,4 @@
-"""Build a torchvision ResNet with a new head, and turn it into an artifact. Needs torch."""
+"""Give a ResNet its weights, and turn it into an artifact. Needs torch."""
 
 import hashlib
 import platform
@@ -11,20 +11,10 @@ import torch
 import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.models import ResNet, get_model
+from torchvision.models import ResNet
 
 from container import artifact
 from container.images import Preprocessing
-
-
-def build_resnet(architecture: str, classes: int) -> ResNet:
-    """A randomly initialised ResNet whose head scores `classes` classes."""
-    network: ResNet = get_model(architecture, weights=None, num_classes=classes)
-    for module in network.modules():
-        if isinstance(module, nn.ReLU):
-            # In place a CPU takes twice as long over bfloat16: a twentieth of a training step.
-            module.inplace = False
-    return network
 
 
 def load_backbone(network: ResNet, weights: Mapping[str, Tensor]) -> None:
@@ -76,8 +66,11 @@ def standardise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
     The permuted view is channels-last in memory already, the layout convolutions run fastest in.
     """
-    # In place, in a copy of its own: the values are the same.
-    return images.to(torch.float32, copy=True).sub_(mean).div_(std).permute(0, 3, 1, 2)
+    # By whole rows and in place, in a copy of its own: a third of the time, the same values.
+    rows = images.flatten(2).to(torch.float32, copy=True)
+    width = images.shape[2]
+    rows.sub_(mean.repeat(width)).div_(std.repeat(width))
+    return rows.view(images.shape).permute(0, 3, 1, 2)
 
 
 def as_arrays(network: nn.Module) -> dict[str, NDArray[np.float32]]:

@@ -79,9 +79,14 @@ _STAGES = {
 }
 
 
+def stages(architecture: str) -> tuple[tuple[int, ...], bool]:
+    """How many blocks each stage has, and whether they are bottlenecks."""
+    return _STAGES[architecture]
+
+
 def layout(architecture: str) -> Layout:
     """The layout of one of the ResNets that `hyperparameters.RESNETS` names."""
-    depths, bottleneck = _STAGES[architecture]
+    depths, bottleneck = stages(architecture)
     blocks = []
     channels = 64
     for stage, (depth, width) in enumerate(zip(depths, _STAGE_WIDTHS, strict=True)):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from container import artifact, model
+from container import artifact, model, torch_resnet
 from container.errors import UserError
 from container.images import Preprocessing
 
@@ -15,7 +15,7 @@ PREPROCESSING = Preprocessing.for_image_size(32)
 @pytest.fixture
 def network() -> torch.nn.Module:
     torch.manual_seed(1)
-    network: torch.nn.Module = model.build_resnet("resnet18", 2)
+    network: torch.nn.Module = torch_resnet.build("resnet18", 2)
     network.to(memory_format=torch.channels_last)
     return network
 
@@ -40,7 +40,7 @@ def test_every_parameter_survives_saving_and_loading(
 ) -> None:
     _, weights = artifact.load(directory)
     torch.manual_seed(2)
-    other = model.build_resnet("resnet18", 2)
+    other = torch_resnet.build("resnet18", 2)
     other.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()}, strict=False)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
@@ -48,7 +48,7 @@ def test_every_parameter_survives_saving_and_loading(
 
 def test_the_reference_scores_are_the_saved_networks_own(directory: Path) -> None:
     facts, weights = artifact.load(directory)
-    network = model.build_resnet("resnet18", 2).eval()
+    network = torch_resnet.build("resnet18", 2).eval()
     network.load_state_dict({n: torch.from_numpy(w) for n, w in weights.items()}, strict=False)
     images = torch.from_numpy(artifact.reference_images(facts.preprocessing))
     with torch.inference_mode():
@@ -116,8 +116,8 @@ def test_facts_cut_short_are_one_sentence(directory: Path) -> None:
 
 @pytest.mark.parametrize("architecture", ["resnet34", "resnet50"])
 def test_pretrained_weights_replace_all_but_the_head(architecture: str) -> None:
-    source = model.build_resnet(architecture, 1000)
-    network = model.build_resnet(architecture, 3)
+    source = torch_resnet.build(architecture, 1000)
+    network = torch_resnet.build(architecture, 3)
     head = network.fc.weight.clone()
     model.load_backbone(network, source.state_dict())
     assert torch.equal(network.conv1.weight, source.conv1.weight)
@@ -125,7 +125,7 @@ def test_pretrained_weights_replace_all_but_the_head(architecture: str) -> None:
 
 
 def test_frozen_layers_are_not_trained_and_keep_their_statistics() -> None:
-    network = model.build_resnet("resnet18", 2)
+    network = torch_resnet.build("resnet18", 2)
     expected = {"head": {"fc"}, "layer4": {"layer4", "fc"}, "all": {"conv1", "bn1", "layer1"}}
     for trainable, prefixes in expected.items():
         model.freeze(network, trainable)

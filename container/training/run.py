@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torchvision.models import ResNet
 
-from container import metrics, model, pretrained
+from container import metrics, model, pretrained, torch_resnet
 from container.debugging.observer import Observer, observing
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters, as_strings
@@ -144,7 +144,7 @@ def _train(
 
 
 def _network(options: Hyperparameters, classes: int, environment: JobEnvironment) -> ResNet:
-    network = model.build_resnet(options.arch, classes)
+    network = torch_resnet.build(options.arch, classes)
     if options.weights == "imagenet":
         weights, source = pretrained.find(options.arch, environment.channels.get("pretrained"))
         try:

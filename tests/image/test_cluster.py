@@ -14,7 +14,7 @@ from opt_ml import write_images
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from container.model import build_resnet
+from container import torch_resnet
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900)]
 
@@ -34,7 +34,7 @@ def base(tmp_path: Path) -> Path:
     write_images(tmp_path / "data/train", count=20)
     torch.manual_seed(0)
     (tmp_path / "data/pretrained").mkdir()
-    weights = build_resnet("resnet18", 1000).state_dict()
+    weights = torch_resnet.build("resnet18", 1000).state_dict()
     save_file(weights, tmp_path / "data/pretrained/resnet18.safetensors")
     return tmp_path
 

@@ -12,7 +12,7 @@ import serving_artifacts
 import torch
 from serving_artifacts import CLASSES
 
-from container import artifact, model, resnet
+from container import artifact, model, resnet, torch_resnet
 from container.errors import UserError
 from container.hyperparameters import RESNETS
 from container.serving import classifier, settings
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.mark.parametrize("architecture", RESNETS)
 def test_the_layout_is_torchvision_s(architecture: str) -> None:
     with torch.device("meta"):
-        network = model.build_resnet(architecture, 7)
+        network = torch_resnet.build(architecture, 7)
     state = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     counters = {name for name in state if name.endswith("num_batches_tracked")}
     assert resnet.layout(architecture).shapes(7) == {
@@ -38,7 +38,7 @@ def test_the_torch_engine_is_the_trained_network() -> None:
     weights = serving_artifacts.random_weights("resnet18", len(CLASSES))
     facts = serving_artifacts.facts("resnet18", 32)
     images = artifact.reference_images(facts.preprocessing)
-    network = model.build_resnet("resnet18", len(CLASSES)).eval()
+    network = torch_resnet.build("resnet18", len(CLASSES)).eval()
     state = {name: torch.from_numpy(tensor) for name, tensor in weights.items()}
     network.load_state_dict(state, strict=False)
     with torch.inference_mode():

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch.nn.functional import cross_entropy
 
-from container import model
+from container import model, torch_resnet
 from container.images import Pixels, Preprocessing
 
 FRUITS = {"lemon": (238, 205, 40), "lime": (110, 170, 40), "plum": (95, 40, 110)}
@@ -50,7 +50,7 @@ def train(directory: Path) -> None:
     """Train a ResNet-18 on such scenes until it tells them apart, and write its artifact."""
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
-    network = model.build_resnet("resnet18", len(FRUITS)).to(memory_format=torch.channels_last)
+    network = torch_resnet.build("resnet18", len(FRUITS)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
     for step in range(_STEPS):
         side = SIDE if step % 4 == 3 else _QUICK_SIDE

@@ -17,7 +17,7 @@ from opt_ml import QUICK, OptMl, write_images
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from container import model
+from container import torch_resnet
 from container.errors import UserError
 from container.job import Job, JobEnvironment
 from container.stopping import StopSignal
@@ -87,7 +87,7 @@ def all_images(channel: Path, number: int) -> Path:
 def write_pretrained(*hosts: OptMl) -> dict[str, Array]:
     """Give each host the same weights to start from; returns them."""
     torch.manual_seed(0)
-    weights = model.build_resnet("resnet18", 1000).state_dict()
+    weights = torch_resnet.build("resnet18", 1000).state_dict()
     for host in hosts:
         save_file(weights, host.channel("pretrained") / "resnet18.safetensors")
     return {name: tensor.numpy() for name, tensor in weights.items()}

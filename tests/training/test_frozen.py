@@ -9,7 +9,7 @@ import torch
 from opt_ml import QUICK, ROOT, OptMl, write_images
 from safetensors.torch import load_file, save_file
 
-from container import artifact, model
+from container import artifact, model, torch_resnet
 from container.images import Preprocessing
 from container.training.backbone import Backbone, Cut
 from container.training.feature_store import FeatureStore
@@ -23,7 +23,7 @@ HEAD = {"weights": "imagenet", "trainable": "head", "epochs": "4", "lr": "0.01"}
 @pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
 def test_frozen_and_trained_layers_together_are_the_torch_network(architecture: str) -> None:
     torch.manual_seed(0)
-    network = model.build_resnet(architecture, 3).eval()
+    network = torch_resnet.build(architecture, 3).eval()
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
         expected = network(model.normalise(torch.from_numpy(images), PREPROCESSING))
@@ -98,7 +98,7 @@ def job(opt_ml: OptMl) -> OptMl:
     """A job with two classes of images and weights for the backbone."""
     write_images(opt_ml.channel("train"), count=20)
     torch.manual_seed(0)
-    weights = dict(model.build_resnet("resnet18", 1000).state_dict())
+    weights = dict(torch_resnet.build("resnet18", 1000).state_dict())
     save_file(weights, opt_ml.channel("pretrained") / "resnet18.safetensors")
     return opt_ml
 
@@ -137,7 +137,7 @@ def test_only_layer4_and_the_head_are_trained_and_the_artifact_is_whole(
     made = load_file(job.base / "model/model.safetensors")
     kept = {name for name, tensor in made.items() if name[:2] != "fc" and tensor.equal(given[name])}
     assert kept == {name for name in made if not name.startswith(("layer4.", "fc."))}
-    network = model.build_resnet("resnet18", 2)
+    network = torch_resnet.build("resnet18", 2)
     network.load_state_dict(made, strict=False)
     images = artifact.reference_images(PREPROCESSING)
     with torch.inference_mode():

@@ -5,13 +5,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from container import model, pretrained
+from container import pretrained, torch_resnet
 from container.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:
-    return dict(model.build_resnet("resnet18", 1000).state_dict())
+    return dict(torch_resnet.build("resnet18", 1000).state_dict())
 
 
 def test_a_channel_wins_over_what_is_baked_in(

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors import numpy as safetensors_numpy
 
-from container import artifact, int8, model
+from container import artifact, int8, model, torch_resnet
 from container.errors import UserError
 from container.images import Pixels, Preprocessing
 from container.serving import classifier, settings
@@ -26,7 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
     weights = serving_artifacts.random_weights("resnet18", CLASSES)
-    network: torch.nn.Module = model.build_resnet("resnet18", CLASSES)
+    network: torch.nn.Module = torch_resnet.build("resnet18", CLASSES)
     state = {name: torch.from_numpy(tensor) for name, tensor in weights.items()}
     network.load_state_dict(state, strict=False)
     network.eval()

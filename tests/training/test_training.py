@@ -20,7 +20,7 @@ from opt_ml import QUICK, ROOT, OptMl, write_images
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
-from container import metrics, model
+from container import metrics, torch_resnet
 from container.hyperparameters import Hyperparameters
 from container.training.optimization import build_criterion, learning_rate
 
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_weights(opt_ml: OptMl) -> None:
 
 def test_a_frozen_backbone_keeps_the_channels_pretrained_weights(opt_ml: OptMl) -> None:
     write_images(opt_ml.channel("train"), count=20)
-    pretrained = model.build_resnet("resnet18", 1000).state_dict()
+    pretrained = torch_resnet.build("resnet18", 1000).state_dict()
     save_file(pretrained, opt_ml.channel("pretrained") / "resnet18.safetensors")
     result = opt_ml.train({"weights": "imagenet", "trainable": "head", "epochs": "3", "lr": "0.01"})
     assert result.returncode == 0, result.stderr

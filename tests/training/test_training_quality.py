@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import resnet18
 
-from container import metrics, model
+from container import metrics, torch_resnet
 from container.debugging.observer import Observer
 from container.hyperparameters import Hyperparameters
 from container.job import Job
@@ -181,7 +181,7 @@ def test_no_step_waits_for_its_numbers(tmp_path: Path) -> None:
     options = Hyperparameters(batch_size=2, profile=False, epochs=1)
     observer = Observer(Job(tmp_path), options)
     passes = Passes(
-        model.build_resnet("resnet18", 2),
+        torch_resnet.build("resnet18", 2),
         options,
         nn.CrossEntropyLoss(),
         Processor(torch.device("cpu"), bfloat16=False),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.models import ResNet
 
-from container import artifact, model, processors
+from container import artifact, model, processors, torch_resnet
 from container.artifact import Facts
 from container.errors import UserError
 from container.images import Preprocessing
@@ -116,7 +116,7 @@ class _Forward:
 def _network(facts: Facts, weights: dict[str, NDArray[Any]]) -> ResNet:
     """On the CPU, in evaluation mode. Empties the weights."""
     with torch.device("meta"):  # no time is spent on initial weights
-        network = model.build_resnet(facts.architecture, len(facts.classes))
+        network = torch_resnet.build(facts.architecture, len(facts.classes))
     state = {
         # The counters of training steps are not in the artifact.
         name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)

@@ -10,7 +10,7 @@ from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from container import model, processors
+from container import model, processors, torch_resnet
 from container.artifact import Facts
 from container.serving.engines.engine import Scores
 from container.serving.explanation.activations import Activations, Square, weights_again
@@ -36,7 +36,7 @@ class TorchNetwork:
         self.kernel = weights["fc.weight"].astype(np.float32)
         self.bias = weights["fc.bias"].astype(np.float32)
         with torch.device("meta"):
-            network = model.build_resnet(facts.architecture, len(facts.classes))
+            network = torch_resnet.build(facts.architecture, len(facts.classes))
         state = {
             # The counters of training steps are not in the artifact.
             name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)

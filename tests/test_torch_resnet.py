@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+from container import torch_resnet
+from container.images import Preprocessing
+from container.model import normalise
+
+CLASSES = 3
+
+
+def built(architecture: str) -> tuple[nn.Module, nn.Module]:
+    """Ours and torchvision's, both drawn from one seed, in the memory layout of a training."""
+    torch.manual_seed(0)
+    ours = torch_resnet.build(architecture, CLASSES)
+    torch.manual_seed(0)
+    theirs = get_model(architecture, weights=None, num_classes=CLASSES)
+    return (
+        ours.to(memory_format=torch.channels_last),
+        theirs.to(memory_format=torch.channels_last),
+    )
+
+
+def step(network: nn.Module, images: Tensor, *, bfloat16: bool) -> Tensor:
+    """The logits of a training step; gradients stay with the weights."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        logits: Tensor = network(images)
+    loss = nn.functional.cross_entropy(logits.float(), torch.arange(len(images)) % CLASSES)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return logits
+
+
+@pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_a_step_gives_the_numbers_of_torchvisions_network(
+    architecture: str, bfloat16: bool
+) -> None:
+    ours, theirs = built(architecture)
+    images = torch.randn(4, 3, 64, 64).to(memory_format=torch.channels_last)
+    assert torch.equal(
+        step(ours, images, bfloat16=bfloat16), step(theirs, images, bfloat16=bfloat16)
+    )
+    expected = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        gradient, other = parameter.grad, expected[name].grad
+        assert gradient is not None
+        assert other is not None
+        assert torch.equal(gradient, other), name
+    statistics = theirs.state_dict()
+    assert list(ours.state_dict()) == list(statistics)
+    assert all(torch.equal(tensor, statistics[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_hooks_see_modules_of_torchvisions_names() -> None:
+    ours, theirs = built("resnet50")
+    assert [name for name, _ in ours.named_modules()] == [
+        name for name, _ in theirs.named_modules()
+    ]
+
+
+def test_images_are_normalised_as_torchvision_does_it() -> None:
+    images = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    preprocessing = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
+    expected = (images.permute(0, 3, 1, 2) / 255 - mean) / std
+    inputs = normalise(images, preprocessing)
+    assert torch.allclose(inputs, expected, atol=1e-5)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
