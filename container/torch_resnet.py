@@ -5,7 +5,10 @@ operation in place takes twice as long as one that writes elsewhere, and torchvi
 rectifies four times the values that its pooling leaves.
 """
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
@@ -49,3 +52,16 @@ def build(architecture: str, classes: int) -> ResNet:
         if isinstance(module, nn.ReLU):
             module.inplace = False
     return network
+
+
+def from_arrays(architecture: str, classes: int, weights: dict[str, NDArray[Any]]) -> ResNet:
+    """A network on the CPU, in evaluation mode, with an artifact's weights; empties their dict."""
+    with torch.device("meta"):  # no time is spent on initial weights
+        network = build(architecture, classes)
+    state = {
+        # The counters of training steps are not in the artifact.
+        name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)
+        for name in network.state_dict()
+    }
+    network.load_state_dict(state, assign=True)
+    return network.eval()

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from flask import Flask, Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from container.serving import openapi, page
+from container.serving import page
 from container.serving.intake import read_body
 from container.serving.invocation import Call, Model
 from container.serving.models import model_routes
 from container.serving.models.loading import Loading
 from container.serving.models.model_table import ModelTable
+from container.serving.openapi import description
 from container.serving.reports import error_response, json_response
 from container.serving.settings import THREADS_FOR_PINGS, Settings
 from container.serving.telemetry import Telemetry
@@ -58,7 +59,7 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
     admitted = Admission(settings.threads - THREADS_FOR_PINGS)
     telemetry = Telemetry()
     telemetry.install(app)
-    openapi.install(app, multi_model=isinstance(served, ModelTable))
+    description.install(app, multi_model=isinstance(served, ModelTable))
 
     def invoke(model: Model) -> Response:
         reply = model.reply(

@@ -57,7 +57,7 @@ class TorchEngine:
         dtype = _dtype(self._device, precision)
         self._turn = threading.Lock()
         self.precision = str(dtype).removeprefix("torch.")
-        network = _network(facts, weights)
+        network = torch_resnet.from_arrays(facts.architecture, len(facts.classes), weights)
         try:
             network.to(self._device, dtype, memory_format=torch.channels_last)
         except torch.OutOfMemoryError as error:
@@ -111,19 +111,6 @@ class _Forward:
         inputs = model.standardise(images, self._mean, self._std).to(self._dtype)
         scores: Tensor = self._network(inputs)
         return scores.float()
-
-
-def _network(facts: Facts, weights: dict[str, NDArray[Any]]) -> ResNet:
-    """On the CPU, in evaluation mode. Empties the weights."""
-    with torch.device("meta"):  # no time is spent on initial weights
-        network = torch_resnet.build(facts.architecture, len(facts.classes))
-    state = {
-        # The counters of training steps are not in the artifact.
-        name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)
-        for name in network.state_dict()
-    }
-    network.load_state_dict(state, assign=True)
-    return network.eval()
 
 
 def _device(slot: int) -> torch.device:

@@ -35,15 +35,8 @@ class TorchNetwork:
         self._preprocessing = facts.preprocessing
         self.kernel = weights["fc.weight"].astype(np.float32)
         self.bias = weights["fc.bias"].astype(np.float32)
-        with torch.device("meta"):
-            network = torch_resnet.build(facts.architecture, len(facts.classes))
-        state = {
-            # The counters of training steps are not in the artifact.
-            name: torch.from_numpy(weights.pop(name)) if name in weights else torch.tensor(0)
-            for name in network.state_dict()
-        }
-        network.load_state_dict(state, assign=True)
-        network = network.eval().requires_grad_(False).to(self._device)
+        network = torch_resnet.from_arrays(facts.architecture, len(facts.classes), weights)
+        network.requires_grad_(False).to(self._device)
         self._network = network
         # torchvision's ResNet is a sequence up to its last convolution.
         self._backbone = nn.Sequential(*list(network.children())[:-2])

@@ -1,133 +1,8 @@
-"""The description of every route for programs: `GET /openapi.json`, OpenAPI 3.1."""
-
-import json
-from typing import Any
-
-from flask import Flask, Response
+"""The routes: what each takes, and how it answers."""
 
 from container.serving.answer import CSV, JSON, JSON_LINES, PNG
-from container.serving.explanation.wanted import METHODS
 from container.serving.inputs.payload import FORM_TYPE, IMAGE_TYPES
-
-Document = dict[str, Any]
-
-_IMAGE: Document = {
-    "oneOf": [
-        {"type": "string", "description": "base64, or a data: URL with base64 in it"},
-        {
-            "type": "object",
-            "properties": {
-                "image": {"type": "string", "contentEncoding": "base64"},
-                "b64": {"type": "string", "contentEncoding": "base64"},
-                "name": {"type": "string", "description": "repeated in the answer"},
-            },
-        },
-    ]
-}
-_LIST: Document = {"type": "array", "items": {"$ref": "#/components/schemas/Image"}}
-SCHEMAS: Document = {
-    "Image": _IMAGE,
-    "Images": {
-        "description": "One image (`image`), or a list (`images`, `instances`).",
-        "oneOf": [
-            {
-                "type": "object",
-                "required": ["image"],
-                "properties": {"image": {"type": "string", "contentEncoding": "base64"}},
-            },
-            {"type": "object", "required": ["images"], "properties": {"images": _LIST}},
-            {"type": "object", "required": ["instances"], "properties": {"instances": _LIST}},
-        ],
-    },
-    "Scores": {
-        "type": "array",
-        "items": {"type": "number"},
-        "description": "One probability per class, in the order of the classes.",
-    },
-    "Ranked": {
-        "type": "array",
-        "description": "Labels, best first: `verbose=true` or `top_k=N`.",
-        "items": {
-            "type": "object",
-            "required": ["label", "probability"],
-            "properties": {"label": {"type": "string"}, "probability": {"type": "number"}},
-        },
-    },
-    "Error": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {"error": {"type": "string", "description": "One sentence for people."}},
-    },
-    "Named": {
-        "type": "object",
-        "required": ["name"],
-        "description": "An image that has a name, with `scores`, `predictions` or `error`.",
-        "properties": {
-            "name": {"type": "string"},
-            "scores": {"$ref": "#/components/schemas/Scores"},
-            "predictions": {"$ref": "#/components/schemas/Ranked"},
-            "error": {"type": "string"},
-        },
-    },
-    "Explained": {
-        "type": "object",
-        "required": ["predictions", "explanation"],
-        "description": "With `explain`: the answer, and what in the image speaks for a class.",
-        "properties": {
-            "name": {"type": "string"},
-            "predictions": {
-                "anyOf": [
-                    {"$ref": "#/components/schemas/Scores"},
-                    {"$ref": "#/components/schemas/Ranked"},
-                ]
-            },
-            "explanation": {
-                "type": "object",
-                "required": ["method", "label", "shape", "map", "range", "image", "box"],
-                "properties": {
-                    "method": {"enum": list(METHODS)},
-                    "label": {"type": "string"},
-                    "probability": {"type": "number"},
-                    "score": {"type": "number"},
-                    "offset": {"type": ["number", "null"]},
-                    "range": {"type": "array", "items": {"type": "number"}},
-                    "shape": {"type": "array", "items": {"type": "integer"}},
-                    "map": {
-                        "type": "array",
-                        "items": {
-                            "type": "array",
-                            "items": {"type": "number", "minimum": 0, "maximum": 1},
-                        },
-                    },
-                    "image": {"type": "object"},
-                    "box": {"type": "object"},
-                },
-            },
-        },
-    },
-    "Prediction": {
-        "anyOf": [
-            {"$ref": "#/components/schemas/Scores"},
-            {"$ref": "#/components/schemas/Ranked"},
-            {"$ref": "#/components/schemas/Explained"},
-            {
-                "type": "array",
-                "description": "Of several images, an entry for each in order.",
-                "items": {
-                    "anyOf": [
-                        {"$ref": f"#/components/schemas/{name}"}
-                        for name in ("Scores", "Ranked", "Explained", "Named", "Error")
-                    ]
-                },
-            },
-        ]
-    },
-    "Model": {
-        "type": "object",
-        "required": ["modelName", "modelUrl"],
-        "properties": {"modelName": {"type": "string"}, "modelUrl": {"type": "string"}},
-    },
-}
+from container.serving.openapi.schemas import Document, reference
 
 _BINARY: Document = {"schema": {"type": "string", "format": "binary"}}
 _ATTRIBUTES: Document = {
@@ -143,14 +18,10 @@ def _response(text: str, schema: Document) -> Document:
     return {"description": text, "content": {JSON: {"schema": schema}}}
 
 
-def _named(name: str) -> Document:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
 def _errors(**sentences: str) -> Document:
     """Responses that are one sentence, by status: `_errors(_400="...")`."""
     return {
-        status.removeprefix("_"): _response(text, _named("Error"))
+        status.removeprefix("_"): _response(text, reference("Error"))
         for status, text in sentences.items()
     }
 
@@ -179,7 +50,7 @@ _PREDICTION: Document = {
                     },
                 }
             },
-            JSON: {"schema": _named("Images")},
+            JSON: {"schema": reference("Images")},
             JSON_LINES: {"schema": {"type": "string", "description": "one image a line"}},
             "application/x-npy": _BINARY,
             "application/x-tar": _BINARY,
@@ -190,7 +61,7 @@ _PREDICTION: Document = {
         "200": {
             "description": "The prediction; of several images, each in its place.",
             "content": {
-                JSON: {"schema": _named("Prediction")},
+                JSON: {"schema": reference("Prediction")},
                 JSON_LINES: {"schema": {"type": "string"}},
                 CSV: {"schema": {"type": "string"}},
                 PNG: _BINARY,
@@ -252,7 +123,7 @@ MANY_MODELS: Document = {
                         "type": "object",
                         "required": ["models"],
                         "properties": {
-                            "models": {"type": "array", "items": _named("Model")},
+                            "models": {"type": "array", "items": reference("Model")},
                             "nextPageToken": {"type": "string"},
                         },
                     },
@@ -277,7 +148,7 @@ MANY_MODELS: Document = {
                 },
             },
             "responses": {
-                "200": _response("Loaded.", _named("Model")),
+                "200": _response("Loaded.", reference("Model")),
                 **_errors(
                     _400="Another form, a directory outside the models' folder, or no model in it.",
                     _409="The name is taken.",
@@ -293,7 +164,7 @@ MANY_MODELS: Document = {
         "get": {
             "summary": "One loaded model",
             "responses": {
-                "200": _response("It is loaded.", _named("Model")),
+                "200": _response("It is loaded.", reference("Model")),
                 **_errors(_404="It is not loaded."),
             },
         },
@@ -314,27 +185,3 @@ MANY_MODELS: Document = {
         },
     },
 }
-
-
-def document(*, multi_model: bool) -> Document:
-    """What a server answers, with one model or with many."""
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Kennel",
-            "version": "1",
-            "description": "Amazon SageMaker's serving contract over a ResNet classifier.",
-        },
-        "paths": ALWAYS | (MANY_MODELS if multi_model else ONE_MODEL),
-        "components": {"schemas": SCHEMAS},
-    }
-
-
-def install(app: Flask, *, multi_model: bool) -> None:
-    """Add the route."""
-    text = json.dumps(document(multi_model=multi_model))
-
-    @app.get("/openapi.json")
-    def description() -> Response:
-        """This server's routes for programs."""
-        return Response(text, mimetype=JSON)

@@ -1,0 +1,1 @@
+"""The description of every route for programs: `GET /openapi.json`, OpenAPI 3.1."""
