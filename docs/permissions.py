@@ -29,9 +29,7 @@ INTRODUCTIONS = {
 def every_policy() -> str:
     """Each policy under a heading of its own."""
     every = policies.all_of(**NAMES)
-    every["the Lambda of front"] = policies.front(
-        "aws", "REGION", "ACCOUNT", "kennel-front", "kennel"
-    )
+    every["the Lambda of front"] = policies.front("REGION", "ACCOUNT", "kennel-front", "kennel")
     return "\n\n".join(
         f"## {_heading(name)}\n\n{INTRODUCTIONS[name]}\n\n"
         f"```json\n{json.dumps(policy, indent=2)}\n```"

@@ -18,8 +18,10 @@ class Scaling:
 
     least: int = 1
     most: int = 3
-    invocations: float = 10.0
-    """Requests a minute and machine that are aimed at."""
+    concurrent: float = 10.0
+    """Requests at work at the same time that are aimed at, for each machine."""
+    invocations: float | None = None
+    """Requests a minute and machine that are aimed at instead."""
     out_seconds: int = 30
     """How long to wait after machines were added before more are."""
     in_seconds: int = 120
@@ -30,16 +32,21 @@ def calls(endpoint: str, scaling: Scaling) -> list[Call]:
     """Register the endpoint and give it a policy. Raises UserError."""
     if not 0 < scaling.least <= scaling.most:
         raise UserError(f"--min must be from 1 to --max, got {scaling.least} and {scaling.most}.")
+    if scaling.concurrent <= 0 or (scaling.invocations is not None and scaling.invocations <= 0):
+        raise UserError("--concurrent and --invocations must be above 0.")
     target = _target(endpoint)
+    if scaling.invocations is None:
+        # Looked at every ten seconds, and the same number whatever the model and the machine.
+        metric = "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+    else:
+        metric = "SageMakerVariantInvocationsPerInstance"
     policy = {
         **target,
-        "PolicyName": f"{endpoint}-invocations",
+        "PolicyName": f"{endpoint}-requests",
         "PolicyType": "TargetTrackingScaling",
         "TargetTrackingScalingPolicyConfiguration": {
-            "TargetValue": scaling.invocations,
-            "PredefinedMetricSpecification": {
-                "PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"
-            },
+            "TargetValue": scaling.invocations or scaling.concurrent,
+            "PredefinedMetricSpecification": {"PredefinedMetricType": metric},
             "ScaleOutCooldown": scaling.out_seconds,
             "ScaleInCooldown": scaling.in_seconds,
         },
@@ -59,13 +66,17 @@ def _target(endpoint: str) -> dict[str, Any]:
     }
 
 
+def is_scaled(session: Session, endpoint: str) -> bool:
+    """Whether an endpoint has as many machines as its requests need."""
+    if SERVICE not in session.backend.clients:
+        return False
+    found = session.backend.client(SERVICE).describe_scalable_targets(
+        ServiceNamespace="sagemaker", ResourceIds=[_target(endpoint)["ResourceId"]]
+    )
+    return bool(found["ScalableTargets"])
+
+
 def forget(session: Session, endpoint: str) -> None:
     """Take an endpoint out of automatic scaling, as must be done before it is deleted."""
-    if SERVICE not in session.backend.clients:
-        return
-    client, target = session.backend.client(SERVICE), _target(endpoint)
-    found = client.describe_scalable_targets(
-        ServiceNamespace="sagemaker", ResourceIds=[target["ResourceId"]]
-    )
-    if found["ScalableTargets"]:
-        client.deregister_scalable_target(**target)
+    if is_scaled(session, endpoint):
+        session.backend.client(SERVICE).deregister_scalable_target(**_target(endpoint))

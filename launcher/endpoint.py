@@ -9,7 +9,7 @@ from container.errors import UserError
 from launcher.api import Call
 from launcher.logs import LogReader, endpoint_group
 from launcher.names import tags
-from launcher.refusals import is_missing
+from launcher.refusals import is_missing, is_taken
 from launcher.session import Session
 from launcher.settings import Settings
 
@@ -21,6 +21,7 @@ READY_SECONDS = 1800.0
 BAKING_SECONDS = 300
 """How long alarms are watched before an update is final."""
 LAST_LINES = 12
+UNDER_WAY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
 
 
 def is_gpu(instance_type: str) -> bool:
@@ -107,11 +108,15 @@ def rollback(alarms: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def endpoint_call(session: Session, name: str, config: str, alarms: Sequence[str] = ()) -> Call:
+def endpoint_call(
+    session: Session, name: str, config: str, *, alarms: Sequence[str] = (), scaled: bool = False
+) -> Call:
     """Create the endpoint, or update the one that is there, which serves on meanwhile.
 
+    One that is `scaled` keeps as many machines as it has now.
+
     Raises:
-        UserError: the endpoint is there and cannot be updated now.
+        UserError: the endpoint is there and cannot be updated now, or is somebody else's.
     """
     found = status(session, name)
     if found is None or found["EndpointStatus"] == "Deleting":
@@ -121,13 +126,20 @@ def endpoint_call(session: Session, name: str, config: str, alarms: Sequence[str
             "Tags": tags(session.settings.project),
         }
         return Call("sagemaker", "CreateEndpoint", request)
+    if not session.owns(found["EndpointArn"]):
+        raise UserError(
+            f"There is an endpoint {name} that was not made for this project: take another "
+            "--project."
+        )
     if found["EndpointStatus"] != "InService":
         raise UserError(
             f"The endpoint {name} is {found['EndpointStatus']}; wait until it is InService, or "
             "remove it with `./launch.py delete`, then deploy again."
         )
-    request = {"EndpointName": name, "EndpointConfigName": config}
-    return Call("sagemaker", "UpdateEndpoint", request | (rollback(alarms) if alarms else {}))
+    update: dict[str, Any] = {"EndpointName": name, "EndpointConfigName": config}
+    if scaled:
+        update["RetainAllVariantProperties"] = True
+    return Call("sagemaker", "UpdateEndpoint", update | (rollback(alarms) if alarms else {}))
 
 
 def status(session: Session, name: str) -> dict[str, Any] | None:
@@ -141,11 +153,45 @@ def status(session: Session, name: str) -> dict[str, Any] | None:
     return answer
 
 
-def wait(session: Session, name: str) -> None:
+def bring_up(session: Session, call: Call) -> None:
+    """Send what `endpoint_call` made, and wait until the endpoint takes calls. Raises UserError."""
+    name = call.request["EndpointName"]
+    if call.operation == "CreateEndpoint":
+        _wait_until_gone(session, name)
+    try:
+        session.send(call)
+    except ClientError as error:
+        # It may have been sent again after its answer was lost; `_wait` sees whose endpoint it is.
+        if call.operation != "CreateEndpoint" or not is_taken(error):
+            raise
+    _wait(session, name, call.request["EndpointConfigName"])
+
+
+def settle(session: Session, name: str) -> None:
+    """Wait until AWS lets the endpoint be deleted: not while it comes up. Raises UserError."""
+    said = ""
+    for _ in session.backend.patience.until(READY_SECONDS, f"The endpoint {name}"):
+        found = status(session, name) if session.backend.paid else None
+        if found is None or found["EndpointStatus"] not in UNDER_WAY:
+            return
+        if not said:
+            said = f"  {name} is {found['EndpointStatus'].lower()}, and is deleted after that …"
+            session.console.say(said)
+
+
+def _wait_until_gone(session: Session, name: str) -> None:
+    for _ in session.backend.patience.until(READY_SECONDS, f"Deleting the endpoint {name}"):
+        found = status(session, name)
+        if found is None or found["EndpointStatus"] != "Deleting":
+            return
+
+
+def _wait(session: Session, name: str, config: str) -> None:
     """Wait until the endpoint takes calls.
 
     Raises:
-        UserError: it failed, or an update was rolled back; the message says why.
+        UserError: it failed, or an update was rolled back, and the message says why; or it
+            serves what somebody else has deployed.
     """
     last = ""
     for _ in session.backend.patience.until(READY_SECONDS, f"The endpoint {name}"):
@@ -155,8 +201,13 @@ def wait(session: Session, name: str) -> None:
             session.console.say(f"  {state.lower()} …")
         last = state
         if state == "InService" and "FailureReason" not in found:
-            return
-        if state not in ("Creating", "Updating", "SystemUpdating", "RollingBack"):
+            if found["EndpointConfigName"] == config:
+                return
+            raise UserError(
+                f"The endpoint {name} serves {found['EndpointConfigName']}, which was deployed at "
+                f"the same time, and not {config}: deploy again."
+            )
+        if state not in UNDER_WAY:
             _refuse(session, name, found)
 
 

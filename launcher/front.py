@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,8 @@ def calls(
 ) -> list[Call]:
     """Everything that is made, in order."""
     name = function_name(project)
-    partition = "aws-cn" if region.startswith("cn-") else "aws"
-    role = f"arn:{partition}:iam::{account}:role/{name}"
-    policy = policies.front(partition, region, account, name, endpoint)
+    role = f"arn:{policies.partition(region)}:iam::{account}:role/{name}"
+    policy = policies.front(region, account, name, endpoint)
     group = f"/aws/lambda/{name}"
     flat = {tag["Key"]: tag["Value"] for tag in tags(project)}
     made = [
@@ -77,11 +77,11 @@ def calls(
                 "Handler": "front_handler.handler",
                 "Code": {"ZipFile": archive()},
                 "Timeout": SECONDS,
-                "Publish": True,
                 "Environment": {"Variables": {"ENDPOINT_NAME": endpoint}},
                 "Tags": flat,
             },
         ),
+        Call("lambda", "PublishVersion", {"FunctionName": name}),
         Call(
             "lambda", "CreateAlias", {"FunctionName": name, "Name": ALIAS, "FunctionVersion": "1"}
         ),
@@ -107,12 +107,17 @@ def make(session: Session, made: list[Call]) -> str:
     Raises:
         UserError: there is a front for another endpoint, or it does not come up.
     """
+    version: dict[str, str] = {}
     for call in made:
         if call.operation == "CreateFunctionUrlConfig" and _url(session, call):
             continue
-        _send(session, call)
+        # Its number goes on from those of a function of that name that was deleted.
+        numbered = version if call.operation == "CreateAlias" else {}
+        answer = _send(session, replace(call, request={**call.request, **numbered}))
         if call.operation == "CreateFunction":
             _wait(session, call.request)
+        elif call.operation == "PublishVersion":
+            version = {"FunctionVersion": answer["Version"]}
     return next(_url(session, call) for call in made if call.operation == "CreateFunctionUrlConfig")
 
 

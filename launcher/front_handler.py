@@ -9,6 +9,10 @@ from typing import Any
 import boto3
 from botocore.exceptions import ClientError
 
+IMAGE = "application/x-image"
+SAID_BY_CURL = "application/x-www-form-urlencoded"
+"""What `curl --data-binary` calls a body that nobody has called anything."""
+
 
 @functools.cache
 def _runtime() -> Any:
@@ -23,11 +27,12 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     if not image:
         return _answer(400, {"error": "Send the bytes of an image as the body."})
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    kind = headers.get("content-type", IMAGE)
     try:
         answer = _runtime().invoke_endpoint(
             EndpointName=os.environ["ENDPOINT_NAME"],
             Body=image,
-            ContentType=headers.get("content-type", "application/x-image"),
+            ContentType=IMAGE if kind == SAID_BY_CURL else kind,
             Accept="application/json; verbose=true",
         )
     except ClientError as error:

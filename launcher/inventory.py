@@ -6,8 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from launcher import components
-from launcher.names import tags
+from launcher import components, endpoint
+from launcher.names import stem
 from launcher.refusals import is_missing, is_refused
 from launcher.session import Session
 
@@ -26,11 +26,13 @@ class Kind:
     """Deletes it, or stops it where it runs."""
     running: tuple[str, ...] = ()
     """The states in which it can be stopped; none where it can be deleted in any."""
+    named_after: str = ""
+    """The kind of name that the shortest of its names have."""
 
 
 TRAINING_JOB = Kind(
     "training job", "list_training_jobs", "TrainingJobSummaries", "TrainingJobName",
-    "TrainingJobArn", "TrainingJobStatus", "stop_training_job", ("InProgress",),
+    "TrainingJobArn", "TrainingJobStatus", "stop_training_job", ("InProgress",), "tuning",
 )  # fmt: skip
 ENDPOINT = Kind(
     "endpoint", "list_endpoints", "Endpoints", "EndpointName",
@@ -51,7 +53,7 @@ MODEL = Kind(
 TUNING_JOB = Kind(
     "tuning", "list_hyper_parameter_tuning_jobs", "HyperParameterTuningJobSummaries",
     "HyperParameterTuningJobName", "HyperParameterTuningJobArn", "HyperParameterTuningJobStatus",
-    "stop_hyper_parameter_tuning_job", ("InProgress",),
+    "stop_hyper_parameter_tuning_job", ("InProgress",), "tuning",
 )  # fmt: skip
 
 TRANSFORM_JOB = Kind(
@@ -59,7 +61,21 @@ TRANSFORM_JOB = Kind(
     "TransformJobArn", "TransformJobStatus", "stop_transform_job", ("InProgress",),
 )  # fmt: skip
 
-KINDS = (TUNING_JOB, TRAINING_JOB, TRANSFORM_JOB, COMPONENT, ENDPOINT, ENDPOINT_CONFIG, MODEL)
+PROCESSING_JOB = Kind(
+    "Clarify job", "list_processing_jobs", "ProcessingJobSummaries", "ProcessingJobName",
+    "ProcessingJobArn", "ProcessingJobStatus", "stop_processing_job", ("InProgress",),
+)  # fmt: skip
+
+KINDS = (
+    TUNING_JOB,
+    TRAINING_JOB,
+    TRANSFORM_JOB,
+    PROCESSING_JOB,
+    COMPONENT,
+    ENDPOINT,
+    ENDPOINT_CONFIG,
+    MODEL,
+)
 """In the order in which they are ended: what uses a thing goes before the thing."""
 
 
@@ -88,17 +104,32 @@ class Entry:
 
 def find(session: Session, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Entry]:
     """What carries the project's tags; everything else is left out."""
-    wanted = {tag["Key"]: tag["Value"] for tag in tags(session.settings.project)}
-    client = session.sagemaker
     for kind in kinds:
         if kind is COMPONENT and not _has_components(session):
             continue
-        for summary in _listed(client, kind, session.settings.project):
-            answer = client.list_tags(ResourceArn=summary[kind.arn_member])
-            found = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
-            if wanted.items() <= found.items():
+        if kind is PROCESSING_JOB and not session.backend.paid:
+            continue
+        for summary in _listed(session.sagemaker, kind, session.settings.project):
+            if session.owns(summary[kind.arn_member]):
                 status = str(summary[kind.status_member]) if kind.status_member else ""
                 yield Entry(kind, summary[kind.name_member], status, summary["CreationTime"])
+
+
+def of_endpoint(session: Session, name: str) -> Iterator[Entry]:
+    """An endpoint with its components, its configuration and its models."""
+    found = endpoint.status(session, name) if name else None
+    if found is None:
+        return
+    config = session.sagemaker.describe_endpoint_config(
+        EndpointConfigName=found["EndpointConfigName"]
+    )
+    parts = {name, found["EndpointConfigName"]}
+    parts |= {variant.get("ModelName") for variant in config["ProductionVariants"]}
+    if components.takes_components(session, found):
+        # A component has the name of its model.
+        parts |= {each["InferenceComponentName"] for each in components.of(session, name)}
+    kinds = (COMPONENT, ENDPOINT, ENDPOINT_CONFIG, MODEL)
+    yield from (entry for entry in find(session, kinds) if entry.name in parts)
 
 
 def _has_components(session: Session) -> bool:
@@ -113,11 +144,14 @@ def _has_components(session: Session) -> bool:
 
 
 def _listed(client: Any, kind: Kind, project: str) -> Iterator[dict[str, Any]]:
-    """Every page; each name that Kennel gives begins with the project's."""
+    """Every page, less what was named by others, whose tags it may be forbidden to look at."""
+    start = stem(project, kind.named_after)
     token: dict[str, str] = {}
     while True:
-        answer = getattr(client, kind.list_method)(NameContains=project, MaxResults=100, **token)
-        yield from answer[kind.list_member]
+        answer = getattr(client, kind.list_method)(NameContains=start, MaxResults=100, **token)
+        for summary in answer[kind.list_member]:
+            if summary[kind.name_member].startswith(start):
+                yield summary
         if not answer.get("NextToken"):
             return
         token = {"NextToken": answer["NextToken"]}

@@ -21,8 +21,12 @@ def tags(project: str) -> list[dict[str, str]]:
 def unique(project: str, kind: str, now: datetime | None = None) -> str:
     """A name that no other has, such as `kennel-train-1121-093015-3f2a`."""
     moment = (now or datetime.now(timezone.utc)).strftime("%m%d-%H%M%S")
-    tail = f"-{kind}-{moment}-{secrets.token_hex(2)}"
-    return project[: _LONGEST.get(kind, 63) - len(tail)].rstrip("-") + tail
+    return f"{stem(project, kind)}-{kind}-{moment}-{secrets.token_hex(2)}"
+
+
+def stem(project: str, kind: str) -> str:
+    """What the names of a kind begin with: the project, or as much of it as there is room for."""
+    return project[: _LONGEST.get(kind, 63) - len(f"-{kind}-1121-093015-3f2a")].rstrip("-")
 
 
 def is_unique(name: str) -> bool:

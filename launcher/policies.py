@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launcher.names import stem
+
 Policy = dict[str, Any]
 _SCALING = "sagemaker.application-autoscaling.amazonaws.com"
+_REPOSITORIES = ("kennel", "kennel-cpu")
 
 
 def _policy(*statements: Mapping[str, Any]) -> Policy:
@@ -14,6 +17,13 @@ def _policy(*statements: Mapping[str, Any]) -> Policy:
 def _allow(actions: Sequence[str], *resources: str, **condition: Any) -> Policy:
     statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
     return statement | ({"Condition": condition} if condition else {})
+
+
+def partition(region: str) -> str:
+    """What the names of everything in a region begin with."""
+    if region.startswith("cn-"):
+        return "aws-cn"
+    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
 def trust(service: str) -> Policy:
@@ -27,31 +37,53 @@ def trust(service: str) -> Policy:
     )
 
 
-def front(partition: str, region: str, account: str, function: str, endpoint: str) -> Policy:
+def _repositories(region: str, account: str) -> list[str]:
+    """Where the image is, and the one that serves on processors only."""
+    base = f"arn:{partition(region)}:ecr:{region}:{account}:repository"
+    return [f"{base}/{name}" for name in _REPOSITORIES]
+
+
+def _bucket(region: str, bucket: str) -> str:
+    return f"arn:{partition(region)}:s3:::{bucket}"
+
+
+def _log_group(region: str, account: str, name: str) -> str:
+    return f"arn:{partition(region)}:logs:{region}:{account}:log-group:{name}"
+
+
+def _front(region: str, account: str, project: str) -> tuple[str, str]:
+    """The Lambda and its role."""
+    name, place = f"{project}-front", partition(region)
+    return (
+        f"arn:{place}:lambda:{region}:{account}:function:{name}",
+        f"arn:{place}:iam::{account}:role/{name}",
+    )
+
+
+def front(region: str, account: str, function: str, endpoint: str) -> Policy:
     """The Lambda: invoke one endpoint, write its own log, nothing else."""
     return _policy(
         _allow(
             ["sagemaker:InvokeEndpoint"],
-            f"arn:{partition}:sagemaker:{region}:{account}:endpoint/{endpoint}",
+            f"arn:{partition(region)}:sagemaker:{region}:{account}:endpoint/{endpoint}",
         ),
         _allow(
             ["logs:CreateLogStream", "logs:PutLogEvents"],
-            f"arn:{partition}:logs:{region}:{account}:log-group:/aws/lambda/{function}:*",
+            _log_group(region, account, f"/aws/lambda/{function}:*"),
         ),
     )
 
 
 def worker(bucket: str, prefix: str, region: str, account: str) -> Policy:
     """The role that jobs and endpoints work as: its data, its image, its logs."""
+    place = _bucket(region, bucket)
     return _policy(
-        _allow(
-            ["s3:ListBucket"], f"arn:aws:s3:::{bucket}", StringLike={"s3:prefix": f"{prefix}/*"}
-        ),
-        _allow(["s3:GetObject", "s3:PutObject"], f"arn:aws:s3:::{bucket}/{prefix}/*"),
-        _allow(["s3:DeleteObject"], f"arn:aws:s3:::{bucket}/{prefix}/checkpoints/*"),
+        _allow(["s3:ListBucket"], place, StringLike={"s3:prefix": f"{prefix}/*"}),
+        _allow(["s3:GetObject", "s3:PutObject"], f"{place}/{prefix}/*"),
+        _allow(["s3:DeleteObject"], f"{place}/{prefix}/checkpoints/*"),
         _allow(
             ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
-            f"arn:aws:ecr:{region}:{account}:repository/kennel",
+            *_repositories(region, account),
         ),
         _allow(["ecr:GetAuthorizationToken"], "*"),
         _allow(
@@ -61,7 +93,7 @@ def worker(bucket: str, prefix: str, region: str, account: str) -> Policy:
                 "logs:DescribeLogStreams",
                 "logs:PutLogEvents",
             ],
-            f"arn:aws:logs:{region}:{account}:log-group:/aws/sagemaker/*",
+            _log_group(region, account, "/aws/sagemaker/*"),
         ),
         _allow(
             ["cloudwatch:PutMetricData"],
@@ -75,16 +107,20 @@ def person(
     bucket: str, prefix: str, region: str, account: str, role_arn: str, project: str
 ) -> Policy:
     """The person at the command line: what the project's names begin with, and nothing else."""
-    sagemaker = f"arn:aws:sagemaker:{region}:{account}"
-    kinds = (
-        "training-job",
-        "hyper-parameter-tuning-job",
-        "transform-job",
-        "model",
-        "endpoint-config",
-        "endpoint",
-        "inference-component",
-    )
+    place, (function, front_role) = _bucket(region, bucket), _front(region, account, project)
+    # A tuning's name has room for a part of the project's only, and its trials are named after it.
+    searched = stem(project, "tuning")
+    names = {
+        "training-job": searched,
+        "hyper-parameter-tuning-job": searched,
+        "processing-job": project,
+        "transform-job": project,
+        "model": project,
+        "endpoint-config": project,
+        "endpoint": project,
+        "inference-component": project,
+    }
+    sagemaker = f"arn:{partition(region)}:sagemaker:{region}:{account}"
     return _policy(
         _allow(
             [
@@ -107,14 +143,16 @@ def person(
                 "sagemaker:DescribeTrainingJob",
                 "sagemaker:DescribeTransformJob",
                 "sagemaker:InvokeEndpoint",
+                "sagemaker:InvokeEndpointAsync",
                 "sagemaker:ListTags",
                 "sagemaker:ListTrainingJobsForHyperParameterTuningJob",
                 "sagemaker:StopHyperParameterTuningJob",
+                "sagemaker:StopProcessingJob",
                 "sagemaker:StopTrainingJob",
                 "sagemaker:StopTransformJob",
                 "sagemaker:UpdateEndpoint",
             ],
-            *(f"{sagemaker}:{kind}/{project}*" for kind in kinds),
+            *(f"{sagemaker}:{kind}/{start}*" for kind, start in names.items()),
         ),
         _allow(
             [
@@ -123,6 +161,7 @@ def person(
                 "sagemaker:ListHyperParameterTuningJobs",
                 "sagemaker:ListInferenceComponents",
                 "sagemaker:ListModels",
+                "sagemaker:ListProcessingJobs",
                 "sagemaker:ListTrainingJobs",
                 "sagemaker:ListTransformJobs",
             ],
@@ -133,15 +172,26 @@ def person(
             role_arn,
             StringEquals={"iam:PassedToService": "sagemaker.amazonaws.com"},
         ),
-        _allow(["s3:CreateBucket", "s3:ListBucket"], f"arn:aws:s3:::{bucket}"),
+        _allow(["s3:CreateBucket", "s3:ListBucket"], place),
         _allow(
             # What was uploaded in part and given up would be paid for.
             ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
-            f"arn:aws:s3:::{bucket}/{prefix}/*",
+            f"{place}/{prefix}/*",
+        ),
+        # `status` and `delete` look for a Lambda, and take an endpoint out of scaling, whoever
+        # may have made these.
+        _allow(["lambda:GetFunction"], function),
+        _allow(["iam:ListRoleTags"], front_role),
+        _allow(
+            [
+                "application-autoscaling:DeregisterScalableTarget",
+                "application-autoscaling:DescribeScalableTargets",
+            ],
+            "*",
         ),
         _allow(
             ["logs:DescribeLogStreams", "logs:GetLogEvents"],
-            f"arn:aws:logs:{region}:{account}:log-group:/aws/sagemaker/*",
+            _log_group(region, account, "/aws/sagemaker/*"),
         ),
     )
 
@@ -150,7 +200,7 @@ def looking(region: str, account: str, role_arn: str) -> Policy:
     """What `doctor` needs besides, to look at all that it looks at."""
     return _policy(
         _allow(["iam:GetRole"], role_arn),
-        _allow(["ecr:DescribeImages"], f"arn:aws:ecr:{region}:{account}:repository/kennel"),
+        _allow(["ecr:DescribeImages"], *_repositories(region, account)),
         _allow(
             ["servicequotas:ListAWSDefaultServiceQuotas", "servicequotas:ListServiceQuotas"], "*"
         ),
@@ -166,7 +216,7 @@ def clarifying(region: str, account: str, project: str) -> Policy:
                 "sagemaker:CreateProcessingJob",
                 "sagemaker:DescribeProcessingJob",
             ],
-            f"arn:aws:sagemaker:{region}:{account}:processing-job/{project}*",
+            f"arn:{partition(region)}:sagemaker:{region}:{account}:processing-job/{project}*",
         ),
     )
 
@@ -176,7 +226,7 @@ def clarified(region: str, account: str, project: str) -> Policy:
     return _policy(
         _allow(
             ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"],
-            f"arn:aws:sagemaker:{region}:{account}:endpoint/{project}*",
+            f"arn:{partition(region)}:sagemaker:{region}:{account}:endpoint/{project}*",
         ),
     )
 
@@ -198,21 +248,19 @@ def pushing(region: str, account: str) -> Policy:
                 "ecr:PutLifecyclePolicy",
                 "ecr:UploadLayerPart",
             ],
-            f"arn:aws:ecr:{region}:{account}:repository/kennel",
+            *_repositories(region, account),
         ),
     )
 
 
 def scaling_and_front(region: str, account: str, project: str) -> Policy:
     """What `autoscale` and `front` need besides."""
-    name = f"{project}-front"
-    role_arn = f"arn:aws:iam::{account}:role/{name}"
-    function = f"arn:aws:lambda:{region}:{account}:function:{name}"
+    function, role_arn = _front(region, account, project)
+    sagemaker = f"arn:{partition(region)}:sagemaker:{region}:{account}"
+    linked = f"arn:{partition(region)}:iam::{account}:role/aws-service-role"
     return _policy(
         _allow(
             [
-                "application-autoscaling:DeregisterScalableTarget",
-                "application-autoscaling:DescribeScalableTargets",
                 "application-autoscaling:PutScalingPolicy",
                 "application-autoscaling:RegisterScalableTarget",
                 "cloudwatch:DeleteAlarms",
@@ -223,20 +271,16 @@ def scaling_and_front(region: str, account: str, project: str) -> Policy:
         ),
         _allow(
             ["sagemaker:DescribeEndpointConfig", "sagemaker:UpdateEndpointWeightsAndCapacities"],
-            f"arn:aws:sagemaker:{region}:{account}:endpoint/{project}*",
-            f"arn:aws:sagemaker:{region}:{account}:endpoint-config/{project}*",
+            f"{sagemaker}:endpoint/{project}*",
+            f"{sagemaker}:endpoint-config/{project}*",
         ),
-        _allow(
-            ["iam:CreateServiceLinkedRole"],
-            f"arn:aws:iam::{account}:role/aws-service-role/{_SCALING}/*",
-        ),
+        _allow(["iam:CreateServiceLinkedRole"], f"{linked}/{_SCALING}/*"),
         _allow(
             [
                 "iam:CreateRole",
                 "iam:DeleteRole",
                 "iam:DeleteRolePolicy",
                 "iam:GetRole",
-                "iam:ListRoleTags",
                 "iam:PutRolePolicy",
                 "iam:TagRole",
             ],
@@ -253,8 +297,10 @@ def scaling_and_front(region: str, account: str, project: str) -> Policy:
                 "lambda:CreateFunction",
                 "lambda:CreateFunctionUrlConfig",
                 "lambda:DeleteFunction",
-                "lambda:GetFunction",
                 "lambda:GetFunctionUrlConfig",
+                "lambda:InvokeFunction",
+                "lambda:InvokeFunctionUrl",
+                "lambda:PublishVersion",
                 "lambda:PutProvisionedConcurrencyConfig",
                 "lambda:TagResource",
             ],
@@ -268,7 +314,7 @@ def scaling_and_front(region: str, account: str, project: str) -> Policy:
                 "logs:PutRetentionPolicy",
                 "logs:TagResource",
             ],
-            f"arn:aws:logs:{region}:{account}:log-group:/aws/lambda/{name}*",
+            _log_group(region, account, f"/aws/lambda/{project}-front*"),
         ),
     )
 

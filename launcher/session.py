@@ -12,7 +12,7 @@ from launcher.api import Call
 from launcher.backends import Backend
 from launcher.console import Console
 from launcher.memory import Memory
-from launcher.names import is_unique
+from launcher.names import is_unique, tags
 from launcher.refusals import is_taken
 from launcher.settings import Settings
 
@@ -45,12 +45,18 @@ class Session:
         except ClientError as error:
             # A name of our own that nobody else has: a request that was sent again after its
             # answer was lost has done its work.
-            if is_taken(error) and any(is_unique(str(value)) for value in call.request.values()):
+            name = call.request.get(f"{call.operation.removeprefix('Create')}Name", "")
+            if is_taken(error) and is_unique(name):
                 return {}
             raise
         self.sent.append(call.operation)
         self.keep_choices()
         return answer
+
+    def owns(self, arn: str) -> bool:
+        """Whether something of SageMaker's carries the project's tags."""
+        found = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+        return all(tag in found for tag in tags(self.settings.project))
 
     def check(self, call: Call) -> None:
         """Refuse what the service would refuse. Raises UserError."""

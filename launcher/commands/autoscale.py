@@ -14,20 +14,37 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     usual = Scaling()
     parser.add_argument("--endpoint", metavar="NAME", help="(the last one)")
-    parser.add_argument("--min", type=int, default=usual.least, help=f"machines ({usual.least})")
-    parser.add_argument("--max", type=int, default=usual.most, help=f"machines ({usual.most})")
     parser.add_argument(
+        "--min",
+        type=int,
+        default=usual.least,
+        metavar="N",
+        help=f"machines that always run, and cost money ({usual.least})",
+    )
+    parser.add_argument(
+        "--max", type=int, default=usual.most, metavar="N", help=f"most machines ({usual.most})"
+    )
+    aim = parser.add_mutually_exclusive_group()
+    aim.add_argument(
+        "--concurrent",
+        type=float,
+        default=usual.concurrent,
+        metavar="N",
+        help="add machines while each has more requests than this at work at the same time "
+        f"({usual.concurrent:g})",
+    )
+    aim.add_argument(
         "--invocations",
         type=float,
-        default=usual.invocations,
-        help=f"a minute and machine ({usual.invocations:g})",
+        metavar="N",
+        help="or while each answers more requests a minute than this",
     )
     parser.add_argument(
         "--out",
         type=int,
         default=usual.out_seconds,
         metavar="SECONDS",
-        help=f"between two additions ({usual.out_seconds})",
+        help=f"least time from one addition to the next ({usual.out_seconds})",
     )
     parser.add_argument(
         "--in",
@@ -35,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=usual.in_seconds,
         metavar="SECONDS",
-        help=f"between two removals ({usual.in_seconds})",
+        help=f"least time from one removal to the next ({usual.in_seconds})",
     )
 
 
@@ -44,16 +61,28 @@ def run(session: Session, options: argparse.Namespace) -> int:
     name = options.endpoint or session.last("endpoint")
     if not name:
         raise UserError("There is no endpoint yet: run `./launch.py deploy` first.")
-    scaling = Scaling(options.min, options.max, options.invocations, options.out, options.into)
+    scaling = Scaling(
+        options.min,
+        options.max,
+        options.concurrent,
+        options.invocations,
+        options.out,
+        options.into,
+    )
     calls = autoscaling.calls(name, scaling)
     if options.dry_run:
         session.show(calls)
         return 0
     for call in calls:
         session.send(call)
+    aim = (
+        f"{scaling.concurrent:g} requests at a time each"
+        if scaling.invocations is None
+        else f"{scaling.invocations:g} requests a minute each"
+    )
     session.console.say(
-        f"{name} has {scaling.least} to {scaling.most} machines now, for {scaling.invocations:g} "
-        "requests a minute each; every machine costs money."
+        f"{name} has {scaling.least} to {scaling.most} machines now, for {aim}; every machine "
+        "costs money."
     )
     session.console.result({"endpoint": name, "min": scaling.least, "max": scaling.most})
     session.console.next(("./launch.py delete", "stop it all"))

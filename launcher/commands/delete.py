@@ -2,51 +2,92 @@
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from botocore.exceptions import ClientError
 
 from container.errors import UserError
-from launcher import autoscaling, components, front, inventory
+from launcher import autoscaling, components, endpoint, front, inventory, refusals
 from launcher.session import Session
 
 HELP = "stop and remove what was made, found by its tags"
+_Removals = Mapping[str, Callable[[], object]]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--endpoint",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="one endpoint alone, with its configuration and models (the last one)",
+    )
 
 
 def run(session: Session, options: argparse.Namespace) -> int:
     """Endpoints first, then what they were made of; jobs that are over and their results stay."""
     console = session.console
-    entries = [entry for entry in inventory.find(session) if entry.ends]
-    fronts = front.found(session)
-    if not entries and not fronts:
+    removals = _removals(session, options.endpoint)
+    if not removals:
         console.say(f"There is nothing to delete of the project {session.settings.project}.")
         console.result({"deleted": []})
         return 0
-    for entry in entries:
-        console.say(f"  {entry.kind.title} {entry.name}")
-    for name in fronts:
-        console.say(f"  {name}")
+    for what in removals:
+        console.say(f"  {what}")
     if options.dry_run:
-        console.result({"would_delete": [*fronts, *(entry.name for entry in entries)]})
+        console.result({"would_delete": list(removals)})
         return 0
     if not options.yes:
-        _ask(len(entries) + len(fronts))
-    # What uses an endpoint goes before the endpoint.
-    for remove in fronts.values():
-        remove()
-    for entry in entries:
-        if entry.kind is inventory.ENDPOINT:
-            autoscaling.forget(session, entry.name)
-        entry.end(session.sagemaker)
-        if entry.kind is inventory.COMPONENT:
-            components.wait_until_gone(session, entry.name)
+        _ask(len(removals))
+    failures = _remove(removals)
     session.remember(endpoint=None)
-    count = len(entries) + len(fronts)
-    console.say(f"Deleted {count}. Trained models and data stay.")
-    console.result({"deleted": [*fronts, *(entry.name for entry in entries)]})
+    deleted = [what for what in removals if what not in failures]
+    console.say(f"Deleted {len(deleted)}. Trained models and data stay.")
+    console.result({"deleted": deleted, "failed": failures})
+    if failures:
+        said = " ".join(f"{what}: {why}" for what, why in failures.items())
+        raise UserError(f"{len(failures)} of {len(removals)} could not be deleted. {said}")
     return 0
+
+
+def _removals(session: Session, only: str | None) -> _Removals:
+    """What there is to remove, in this order: what uses an endpoint goes before the endpoint."""
+    if only is None:
+        fronts, entries = front.found(session), inventory.find(session)
+    else:
+        fronts, entries = {}, inventory.of_endpoint(session, only or session.last("endpoint") or "")
+    ends = {
+        f"{entry.kind.title} {entry.name}": partial(_end, session, entry)
+        for entry in entries
+        if entry.ends
+    }
+    return {**fronts, **ends}
+
+
+def _remove(removals: _Removals) -> dict[str, str]:
+    """Remove all that can be; what cannot, with the reason, keeps nothing else from going."""
+    failures = {}
+    for what, remove in removals.items():
+        try:
+            remove()
+        except ClientError as error:
+            if not refusals.is_missing(error):
+                failures[what] = refusals.sentence(error)
+        except UserError as error:
+            failures[what] = str(error)
+    return failures
+
+
+def _end(session: Session, entry: inventory.Entry) -> None:
+    if entry.kind is inventory.ENDPOINT:
+        endpoint.settle(session, entry.name)
+        autoscaling.forget(session, entry.name)
+    entry.end(session.sagemaker)
+    if entry.kind is inventory.COMPONENT:
+        components.wait_until_gone(session, entry.name)
 
 
 def _ask(count: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from container.errors import UserError
-from launcher import components, endpoint, names
+from launcher import autoscaling, components, endpoint, names
 from launcher.api import Call
 from launcher.commands.source import artifact, named_artifact, source_flags
 from launcher.console import place
@@ -102,10 +102,11 @@ def run(session: Session, options: argparse.Namespace) -> int:
         session.backend.store.copy(source, target)
     session.remember(endpoint=name)
     for call in plan.calls:
-        session.send(call)
         if call.operation in ("CreateEndpoint", "UpdateEndpoint"):
-            endpoint.wait(session, name)
-        elif call.operation == "CreateInferenceComponent":
+            endpoint.bring_up(session, call)
+            continue
+        session.send(call)
+        if call.operation == "CreateInferenceComponent":
             components.wait(session, model)
     console.say(f"{name}: in service.")
     if session.backend.paid:
@@ -129,7 +130,7 @@ def _one_model(session: Session, options: argparse.Namespace, name: str, model: 
     calls = [
         _model(session, model, model_data),
         Call("sagemaker", "CreateEndpointConfig", config),
-        endpoint.endpoint_call(session, name, model, options.rollback_alarms),
+        _endpoint_call(session, options, name, model),
     ]
     return Plan(calls, place(model_data), result={"artifact": model_data})
 
@@ -157,7 +158,7 @@ def _many_models(session: Session, options: argparse.Namespace, name: str, model
     calls = [
         Call("sagemaker", "CreateModel", given),
         Call("sagemaker", "CreateEndpointConfig", config),
-        endpoint.endpoint_call(session, name, model, options.rollback_alarms),
+        _endpoint_call(session, options, name, model),
     ]
     return Plan(
         calls,
@@ -195,6 +196,13 @@ def _component(session: Session, options: argparse.Namespace, name: str, model: 
         place(model_data),
         predict=f"./launch.py predict --component {model} IMAGE …",
         result={"artifact": model_data, "component": model},
+    )
+
+
+def _endpoint_call(session: Session, options: argparse.Namespace, name: str, model: str) -> Call:
+    scaled = autoscaling.is_scaled(session, name)
+    return endpoint.endpoint_call(
+        session, name, model, alarms=options.rollback_alarms, scaled=scaled
     )
 
 

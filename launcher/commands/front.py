@@ -41,7 +41,10 @@ def run(session: Session, options: argparse.Namespace) -> int:
     session.console.say(f"{url} answers whoever may call it: requests are signed with AWS's IAM.")
     session.console.say(
         f"  curl --aws-sigv4 aws:amz:{session.backend.region}:lambda --user KEY:SECRET "
-        f"--data-binary @IMAGE {url}"
+        f"-H 'Content-Type: image/jpeg' --data-binary @IMAGE {url}"
+    )
+    session.console.say(
+        "  with a log-in that ends, as of `aws sso login`, also -H 'x-amz-security-token: TOKEN'"
     )
     session.console.result({"function": front.function_name(session.settings.project), "url": url})
     session.console.next(("./launch.py delete", "stop it all"))

@@ -34,47 +34,73 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"trials of the tuning before training; 0 trains without one ({TRIALS})",
     )
     parser.add_argument(
-        "--range", dest="ranges", nargs="+", default=[], metavar="NAME=RANGE", help="see tune"
+        "--range",
+        dest="ranges",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME=RANGE",
+        help="what the tuning searches, as lr=1e-4:1e-1:log batch-size=32,64 (see tune)",
     )
     parser.add_argument("--push", action="store_true", help="build the image first")
-    parser.add_argument("--delete", action="store_true", help="stop the endpoint at the end")
+    parser.add_argument(
+        "--delete",
+        action="store_true",
+        help="stop the endpoint at the end, also where a step fails",
+    )
 
 
 def run(session: Session, options: argparse.Namespace) -> int:
     """Each command as if it had been typed; the first that fails ends it."""
-    # Imported late: the command line knows this command.
-    from launcher.cli import main
-
-    console, given = session.console, _settings(options)
+    console = session.console
     data = dataset.check(session.settings.data)
     session.keep_choices()
     done: list[dict[str, Any]] = []
     shown = code = 0
-    for number, step in enumerate(_steps(session, options, data), 1):
+    paid = False
+    for step in _steps(session, options, data):
         line = shlex.join(["./launch.py", *step])
         if options.dry_run and (shown or step in CHECKS):
             console.say(f"then: {line}" if shown else f"first: {line}")
             continue
         shown += 1
-        console.head(line if options.dry_run else f"── {number}. {line}")
-        if options.dry_run:
-            code = main([*step, *given, "--dry-run"], guide=False)
-        elif options.json:
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
-                code = main([*step, *given, "--json"], guide=False)
-            done.append({"command": line, "result": json.loads(printed.getvalue() or "null")})
-        else:
-            code = main([*step, *given], guide=False)
+        console.head(line if options.dry_run else f"── {shown}. {line}")
+        code = _do(options, step, done)
+        paid = paid or step == ["deploy"]
         if code:
+            if paid and options.delete and not options.dry_run:
+                _do(options, _deletion(session), done)
             break
     if not options.dry_run:
         console.result({"steps": done})
-    if not (code or options.dry_run or options.delete):
+    if paid and not (options.dry_run or options.delete):
         console.next(
             ("./launch.py status", "what there is, and what of it costs money"),
             ("./launch.py delete", "stop the endpoint; models, data and pages stay"),
         )
     return code
+
+
+def _do(options: argparse.Namespace, step: list[str], done: list[dict[str, Any]]) -> int:
+    """Run one command as if it had been typed; its exit code."""
+    # Imported late: the command line knows this command.
+    from launcher.cli import main
+
+    given = _settings(options)
+    if options.dry_run:
+        return main([*step, *given, "--dry-run"], guide=False)
+    if not options.json:
+        return main([*step, *given], guide=False)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        code = main([*step, *given, "--json"], guide=False)
+    result = json.loads(printed.getvalue() or "null")
+    done.append({"command": shlex.join(["./launch.py", *step]), "result": result})
+    return code
+
+
+def _deletion(session: Session) -> list[str]:
+    """The command that removes what this one has deployed, and nothing else."""
+    return ["delete", "--endpoint", session.settings.project, "--yes"]
 
 
 def _settings(options: argparse.Namespace) -> list[str]:
@@ -105,7 +131,7 @@ def _steps(session: Session, options: argparse.Namespace, data: str) -> Iterator
         if "://" not in images:
             yield ["explain", images, "--limit", str(EXPLAINED)]
     if options.delete:
-        yield ["delete", "--yes"]
+        yield _deletion(session)
 
 
 def _images(session: Session, data: str) -> str | None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from launcher_workspace import REGION, ROLE, Workspace, aws
+from launcher_workspace import REGION, ROLE, TINY, Workspace, aws
 
 from container.errors import UserError
-from launcher import api, debugger, endpoint, front, policies, transform
+from launcher import api, clarify, debugger, endpoint, front, names, policies, transform
+from launcher.inventory import Entry
+from launcher.session import Session
 from launcher.settings import Settings
 
 pytest_plugins = ("launcher_fixtures", "launcher_moto")
@@ -38,7 +40,7 @@ def arn(kind: str) -> str:
 
 
 def test_the_lambda_may_invoke_one_endpoint_and_write_its_own_log_only() -> None:
-    policy = policies.front("aws", REGION, ACCOUNT, "kennel-front", "kennel")
+    policy = policies.front(REGION, ACCOUNT, "kennel-front", "kennel")
     group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda"
     assert allows(policy, "sagemaker:InvokeEndpoint", arn("endpoint/kennel"))
     assert allows(policy, "logs:PutLogEvents", f"{group}/kennel-front:log-stream:x")
@@ -75,6 +77,30 @@ def test_the_person_may_touch_what_is_named_for_the_project_only() -> None:
     assert not allows(policy, "s3:DeleteObject", "arn:aws:s3:::photos/kennel/data/x")
 
 
+def test_the_person_may_touch_tunings_whose_names_have_room_for_a_part_of_the_project() -> None:
+    project = "photographs-of-dogs"
+    policy = policies.person("photos", "kennel", REGION, ACCOUNT, ROLE, project)
+    tuning = names.unique(project, "tuning")
+    assert len(tuning) == 32
+    assert allows(
+        policy, "sagemaker:StopHyperParameterTuningJob", arn(f"hyper-parameter-tuning-job/{tuning}")
+    )
+    assert allows(policy, "sagemaker:DescribeTrainingJob", arn(f"training-job/{tuning}-001-ab"))
+    assert not allows(policy, "sagemaker:DeleteEndpoint", arn("endpoint/photogra"))
+
+
+@pytest.mark.parametrize(
+    ("region", "start"), [("cn-north-1", "arn:aws-cn:"), ("us-gov-west-1", "arn:aws-us-gov:")]
+)
+def test_policies_name_things_as_their_region_does(region: str, start: str) -> None:
+    every = policies.all_of(bucket="b", prefix="p", region=region, role=ROLE, project="kennel")
+    every["front"] = policies.front(region, ACCOUNT, "kennel-front", "kennel")
+    for name, policy in every.items():
+        for statement in policy["Statement"]:
+            for resource in statement.get("Resource", []):
+                assert resource in ("*", ROLE) or resource.startswith(start), (name, resource)
+
+
 def every_action(policy: dict[str, Any]) -> set[str]:
     return {action for statement in policy["Statement"] for action in statement["Action"]}
 
@@ -92,7 +118,8 @@ def test_every_action_is_an_operation_that_there_is() -> None:
     for action in actions:
         service, _, operation = action.partition(":")
         if service == "sagemaker":
-            service = "sagemaker-runtime" if operation == "InvokeEndpoint" else "sagemaker"
+            invokes = operation.startswith("Invoke")
+            service = "sagemaker-runtime" if invokes else "sagemaker"
             assert operation in api.service_model(service).operation_names
         assert "*" not in action
 
@@ -114,8 +141,16 @@ def test_autoscale_registers_and_delete_forgets(cloud: Workspace) -> None:
     (policy,) = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
     tracking = policy["TargetTrackingScalingPolicyConfiguration"]
     assert tracking["TargetValue"] == 10
+    metric = tracking["PredefinedMetricSpecification"]["PredefinedMetricType"]
+    assert metric == "SageMakerVariantConcurrentRequestsPerModelHighResolution"
     assert (tracking["ScaleOutCooldown"], tracking["ScaleInCooldown"]) == (30, 120)
     assert "--min must be from 1 to --max" in cloud.run("autoscale", "--min", "4").stderr
+    assert "must be above 0" in cloud.run("autoscale", "--concurrent", "0").stderr
+    assert cloud.run("autoscale", "--invocations", "6000").code == 0
+    (policy,) = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 6000
+    shown = cloud.run("deploy", "--model", "s3://photos/model.tar.gz", "--dry-run").json
+    assert shown["requests"][2]["request"]["RetainAllVariantProperties"] is True
     assert cloud.run("delete", "--yes").code == 0
     left = client.describe_scalable_targets(ServiceNamespace="sagemaker")
     assert left["ScalableTargets"] == []
@@ -133,9 +168,7 @@ def test_front_makes_a_lambda_and_delete_removes_it(cloud: Workspace) -> None:
     assert url["AuthType"] == "AWS_IAM"
     iam = aws("iam")
     found = iam.get_role_policy(RoleName="kennel-front", PolicyName="kennel-front")
-    assert found["PolicyDocument"] == policies.front(
-        "aws", REGION, ACCOUNT, "kennel-front", "kennel"
-    )
+    assert found["PolicyDocument"] == policies.front(REGION, ACCOUNT, "kennel-front", "kennel")
     again = cloud.run("front", "--json")
     assert again.json["url"] == made.json["url"]
     assert "There is the Lambda kennel-front." in cloud.run("status").stdout
@@ -146,6 +179,161 @@ def test_front_makes_a_lambda_and_delete_removes_it(cloud: Workspace) -> None:
     assert aws("lambda").list_functions()["Functions"] == []
     assert iam.list_roles()["Roles"] == []
     assert aws("logs").describe_log_groups()["logGroups"] == []
+
+
+def test_a_front_is_made_again_after_it_was_deleted(cloud: Workspace) -> None:
+    deployed(cloud)
+    assert cloud.run("front").code == 0
+    # Lambda never uses a version's number again; moto begins anew, so one is published here.
+    function = aws("lambda")
+    function.delete_alias(FunctionName="kennel-front", Name="live")
+    function.update_function_code(FunctionName="kennel-front", ZipFile=other_code())
+    second = function.publish_version(FunctionName="kennel-front")["Version"]
+    assert second == "2"
+    made = cloud.run("front")
+    assert made.code == 0, made.stderr
+    alias = function.get_alias(FunctionName="kennel-front", Name="live")
+    assert alias["FunctionVersion"] != "1"
+
+
+def other_code() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("front_handler.py", "def handler(event, context): ...")
+    return content.getvalue()
+
+
+def test_status_and_delete_need_no_more_than_the_person_s_own_policy(
+    cloud: Workspace, asked: set[str]
+) -> None:
+    deployed(cloud)
+    somebody_elses = {"ModelName": "a-kennel-of-others", "PrimaryContainer": {"Image": IMAGE}}
+    aws("sagemaker").create_model(**somebody_elses, ExecutionRoleArn=ROLE)
+    asked.clear()
+    assert cloud.run("status").code == 0
+    assert cloud.run("delete", "--yes").code == 0
+    allowed = every_action(policies.person("b", "p", REGION, ACCOUNT, ROLE, "kennel"))
+    assert asked <= allowed | {"sts:GetCallerIdentity"}
+
+
+def test_delete_goes_on_where_one_thing_cannot_be_deleted(
+    cloud: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(cloud)
+    assert cloud.run("front").code == 0
+    aws("iam").delete_role_policy(RoleName="kennel-front", PolicyName="kennel-front")
+    end = Entry.end
+
+    def refuse(entry: Entry, client: Any) -> None:
+        if entry.kind.title == "endpoint configuration":
+            error: Any = {"Error": {"Code": "AccessDeniedException", "Message": "not yours"}}
+            raise ClientError(error, "DeleteEndpointConfig")
+        end(entry, client)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Entry, "end", refuse)
+        answer = cloud.run("delete", "--yes")
+    assert answer.code == 1
+    assert "1 of " in answer.stderr
+    assert "not yours" in answer.stderr
+    assert aws("lambda").list_functions()["Functions"] == []
+    assert aws("sagemaker").list_endpoints()["Endpoints"] == []
+    assert aws("sagemaker").list_models()["Models"] == []
+    assert cloud.run("delete", "--yes").code == 0
+    assert aws("sagemaker").list_endpoint_configs()["EndpointConfigs"] == []
+
+
+def test_delete_of_one_endpoint_leaves_jobs_and_other_models(cloud: Workspace) -> None:
+    assert cloud.run("train", "--data", cloud.data, "--set", *TINY, "--no-wait").code == 0
+    deployed(cloud)
+    aws("sagemaker").create_model(
+        ModelName="kennel-another",
+        PrimaryContainer={"Image": IMAGE},
+        ExecutionRoleArn=ROLE,
+        Tags=names.tags("kennel"),
+    )
+    answer = cloud.run("delete", "--endpoint", "--yes", "--json")
+    assert answer.code == 0, answer.stderr
+    assert [what.rpartition(" ")[0] for what in answer.json["deleted"]] == [
+        "endpoint",
+        "endpoint configuration",
+        "model",
+    ]
+    (left,) = aws("sagemaker").list_models()["Models"]
+    assert left["ModelName"] == "kennel-another"
+    assert "nothing to delete" in cloud.run("delete", "--endpoint", "--yes").stdout
+
+
+def test_an_endpoint_that_comes_up_is_awaited_before_it_is_deleted(
+    cloud: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(cloud)
+    states = iter(["Creating", "Creating", "InService"])
+    status = endpoint.status
+
+    def coming_up(session: Any, name: str) -> dict[str, Any] | None:
+        found = status(session, name)
+        return found and {**found, "EndpointStatus": next(states)}
+
+    monkeypatch.setattr(endpoint, "status", coming_up)
+    answer = cloud.run("delete", "--yes")
+    assert answer.code == 0, answer.stderr
+    assert "kennel is creating, and is deleted after that" in answer.stdout
+    assert list(states) == []
+
+
+def test_a_deploy_that_somebody_else_was_quicker_with_fails(
+    cloud: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(cloud)
+    send = Session.send
+
+    def refuse(session: Session, call: api.Call) -> dict[str, Any]:
+        if call.operation == "CreateEndpoint":
+            message = "Cannot create already existing endpoint"
+            error: Any = {"Error": {"Code": "ValidationException", "Message": message}}
+            raise ClientError(error, "CreateEndpoint")
+        return send(session, call)
+
+    monkeypatch.setattr(endpoint, "status", lambda session, name: None)
+    monkeypatch.setattr(Session, "send", refuse)
+    refused = cloud.run("deploy", "--model", "s3://photos/model.tar.gz")
+    assert refused.code == 1
+    assert "which was deployed at the same time" in refused.stderr
+
+
+def test_an_endpoint_that_is_not_the_project_s_is_not_updated(cloud: Workspace) -> None:
+    deployed(cloud)
+    arn = aws("sagemaker").describe_endpoint(EndpointName="kennel")["EndpointArn"]
+    aws("sagemaker").delete_tags(ResourceArn=arn, TagKeys=["kennel:made-by"])
+    refused = cloud.run("deploy", "--model", "s3://photos/model.tar.gz")
+    assert "not made for this project: take another --project" in refused.stderr
+
+
+def test_a_tuning_of_a_project_with_a_long_name_is_found(cloud: Workspace) -> None:
+    project = ("--project", "photographs-of-dogs")
+    started = cloud.run("tune", "--data", cloud.data, "--no-wait", "--json", *project)
+    assert started.code == 0, started.stderr
+    assert started.json["tuning_job"] in cloud.run("status", *project).stdout
+
+
+def test_a_clarify_job_is_shown_and_stopped(cloud: Workspace) -> None:
+    job = names.unique("kennel", "clarify")
+    given = clarify.request(
+        Settings(),
+        job,
+        role=ROLE,
+        region=REGION,
+        images="s3://a/b",
+        config="s3://a/c",
+        output="s3://a/d",
+    )
+    aws("sagemaker").create_processing_job(**given)
+    assert job in cloud.run("status").stdout
+    shown = cloud.run("delete", "--dry-run", "--json").json
+    stopped = shown.get("would_delete", [])
+    state = aws("sagemaker").describe_processing_job(ProcessingJobName=job)["ProcessingJobStatus"]
+    assert stopped == ([f"Clarify job {job}"] if state == "InProgress" else [])
 
 
 def test_provisioned_concurrency_is_one_request_more() -> None:
@@ -202,6 +390,9 @@ def test_the_lambda_passes_the_image_on(
     assert seen[0]["Body"] == b"\xff\xd8"
     assert seen[0]["ContentType"] == "image/jpeg"
     assert handler.handler({"body": ""}, None)["statusCode"] == 400
+    by_curl = {**event, "headers": {"Content-Type": "application/x-www-form-urlencoded"}}
+    assert handler.handler(by_curl, None)["statusCode"] == 200
+    assert seen[1]["ContentType"] == "application/x-image"
 
     def refuse(request: dict[str, Any]) -> bytes:
         error: Any = {"Error": {"Code": "ModelError"}, "OriginalStatusCode": 415}

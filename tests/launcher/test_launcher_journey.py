@@ -4,6 +4,8 @@ import signal
 import pytest
 from launcher_workspace import TINY, Workspace
 
+from container.errors import UserError
+
 pytest_plugins = ("launcher_fixtures",)
 
 
@@ -102,3 +104,20 @@ def test_run_ends_where_a_step_fails(workspace: Workspace, monkeypatch: pytest.M
     assert answer.code == 1
     assert "run `make venv`" in answer.stdout
     assert "upload" not in answer.stdout
+
+
+def test_run_deletes_what_it_deployed_where_a_later_step_fails(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise UserError("The endpoint refused.")
+
+    monkeypatch.setattr("launcher.commands.predict.run", refuse)
+    answer = workspace.run(
+        *("run", "--data", workspace.data, "--set", *TINY, "--jobs", "0", "--delete")
+    )
+    assert answer.code == 1
+    assert "The endpoint refused." in answer.stderr
+    assert "transform" not in answer.stdout
+    assert workspace.client.list_endpoints()["Endpoints"] == []
+    assert len(workspace.client.list_training_jobs()["TrainingJobSummaries"]) == 1

@@ -15,6 +15,7 @@ from launcher import api, components, inventory
 from launcher.api import Call
 from launcher.local import layout
 from launcher.local.jobs import ENDPOINT
+from launcher.session import Session as RealSession
 
 pytest_plugins = ("launcher_fixtures", "launcher_moto")
 
@@ -198,6 +199,7 @@ def test_components_are_found_awaited_and_removed_before_their_endpoint() -> Non
 
     class Session:
         sagemaker = client
+        owns = RealSession.owns
 
         class settings:  # noqa: N801 - stands for an attribute
             project = "kennel"

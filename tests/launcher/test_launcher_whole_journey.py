@@ -94,7 +94,7 @@ def test_one_command_goes_from_data_to_predictions_and_leaves_nothing_running(
     assert result["explain"]["accuracy"] == result["transform"]["accuracy"]
     for page in PAGES:
         assert (journey.place.path / page).stat().st_size
-    assert any(name.startswith("kennel") for name in result["delete"]["deleted"])
+    assert "endpoint kennel" in result["delete"]["deleted"]
     assert journey.left == []
     files = [path for path in (journey.place.path / ".kennel").rglob("*") if path.is_file()]
     assert {path.stat().st_uid for path in files} == {os.getuid()}

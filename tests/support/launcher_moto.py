@@ -39,8 +39,14 @@ def moto_address() -> Iterator[str]:
 
 
 @pytest.fixture
+def asked() -> set[str]:
+    """The permissions that the requests so far have needed."""
+    return set()
+
+
+@pytest.fixture
 def cloud(
-    workspace: Workspace, moto_address: str, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, moto_address: str, monkeypatch: pytest.MonkeyPatch, asked: set[str]
 ) -> Iterator[Workspace]:
     """A working directory whose AWS is moto's server, empty at first."""
     given = {
@@ -55,7 +61,6 @@ def cloud(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(backends, "SAGEMAKER_SECONDS", 0.05)
-    asked: set[str] = set()
     monkeypatch.setattr("launcher.aws.boto3", SimpleNamespace(Session=partial(_recorded, asked)))
     # What moto does not know it answers with an error of the server, which is not worth repeating.
     once = Config(retries={"total_max_attempts": 1})
