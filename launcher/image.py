@@ -1,13 +1,16 @@
 """The image: built and pushed by `build_and_push.sh`, whose last line is its address."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from container.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[1] / "build_and_push.sh"
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Credentials in the environment."""
 
 
 def arguments(
@@ -30,8 +33,8 @@ def arguments(
     return [*given, *(["--region", region] if region else [])]
 
 
-def push(given: Sequence[str], *, script: Path = SCRIPT) -> str:
-    """Run the script, with its progress shown; the image's address.
+def push(given: Sequence[str], *, profile: str | None, script: Path = SCRIPT) -> str:
+    """Run the script as the AWS profile, with its progress shown; the image's address.
 
     Raises:
         UserError: the script failed, or printed no address.
@@ -40,6 +43,7 @@ def push(given: Sequence[str], *, script: Path = SCRIPT) -> str:
         ["bash", str(script), *given],
         stdout=subprocess.PIPE,
         stderr=sys.stderr if _has_descriptor() else None,
+        env=_environment(os.environ, profile),
         text=True,
         check=False,
     )
@@ -51,6 +55,16 @@ def push(given: Sequence[str], *, script: Path = SCRIPT) -> str:
     if not lines:
         raise UserError("build_and_push.sh printed no address of an image.")
     return lines[-1]
+
+
+def _environment(inherited: Mapping[str, str], profile: str | None) -> dict[str, str]:
+    """The script's environment: its `aws` works as whom the other commands work as."""
+    if not profile:
+        return dict(inherited)
+    # The aws command takes keys before a profile that the environment names; boto3 is told the
+    # profile by name, and takes it before keys.
+    kept = {name: value for name, value in inherited.items() if name not in KEYS}
+    return kept | {"AWS_PROFILE": profile}
 
 
 def _has_descriptor() -> bool:

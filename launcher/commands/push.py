@@ -32,7 +32,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         given.append("--dry-run")
-    address = image.push(given)
+    address = image.push(given, profile=session.settings.aws_profile)
     if options.dry_run:
         session.console.say(address)
         return 0

@@ -1,4 +1,5 @@
 import json
+import os
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,38 @@ def test_push_runs_the_script_and_later_commands_use_what_it_made(
     assert shown["AlgorithmSpecification"]["TrainingImage"] == pushed
     script.write_text("echo no docker >&2; exit 3\n")
     assert "build_and_push.sh ended with exit code 3" in cloud.run("push").stderr
+
+
+def test_push_works_as_the_profile_that_was_chosen(
+    cloud: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    answers = {
+        "docker": 'case "$*" in version*) echo amd64 ;; login*) cat >/dev/null ;; esac',
+        "aws": f'echo "$AWS_PROFILE ${{AWS_ACCESS_KEY_ID-no keys}} $1 $2" >>{tmp_path}/asked\n'
+        'case "$*" in "sts get-caller-identity"*) echo 123456789012 ;; esac',
+    }
+    for name, body in answers.items():
+        (commands / name).write_text(f"#!/bin/bash\n{body}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    configuration = tmp_path / "aws-config"
+    keys = "aws_access_key_id = x\naws_secret_access_key = x\n"
+    configuration.write_text(f"[profile work]\nregion = {REGION}\n{keys}")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(configuration))
+
+    answer = cloud.run("push", "--aws-profile", "work", "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.json == {"image": IMAGE}
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert "work no keys sts get-caller-identity" in asked
+    assert "work no keys ecr get-login-password" in asked
+    assert {line.split()[0] for line in asked} == {"work"}
+    (cloud.path / ".kennel/state.json").unlink()
+    (tmp_path / "asked").unlink()
+    assert cloud.run("push").code == 0
+    assert " testing sts get-caller-identity" in (tmp_path / "asked").read_text().splitlines()
 
 
 def refused(code: str, message: str = "said so", operation: str = "CreateModel") -> ClientError:
