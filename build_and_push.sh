@@ -102,10 +102,13 @@ find_docker() {
 }
 
 check_engine() {
-    local architecture
+    local architecture platforms
     architecture=$("$docker" version --format '{{.Server.Arch}}' 2>/dev/null) ||
         fail "no Docker engine answers: start Docker, or name its address in DOCKER_HOST"
-    [[ $architecture == amd64 ]] || "$docker" buildx inspect 2>/dev/null | grep -q linux/amd64 ||
+    [[ $architecture != amd64 ]] || return 0
+    # Read to its end: docker fails where it writes to a grep that has gone.
+    platforms=$("$docker" buildx inspect 2>/dev/null) || platforms=
+    [[ $platforms == *linux/amd64* ]] ||
         fail "this Docker engine runs on $architecture and cannot run linux/amd64, which SageMaker needs:" \
             "install its emulation (docs.docker.com/build/building/multi-platform) or build elsewhere"
 }

@@ -240,6 +240,17 @@ def test_engine_that_emulates_amd64_builds(machine: Machine) -> None:
     assert machine.run("--local").returncode == 0
 
 
+def test_an_engine_that_names_many_platforms_is_read_to_its_end(machine: Machine) -> None:
+    """More than a pipe holds follows linux/amd64: docker must not write to a reader that has gone."""
+    names = "echo linux/amd64; for _ in {1..20000}; do echo linux/arm64 || exit 141; done"
+    emulating = WORKING_DOCKER.replace("echo amd64", "echo arm64").replace(
+        '"image inspect"', f'"buildx inspect") {names} ;;\n    "image inspect"'
+    )
+    machine.install("docker", emulating)
+    done = machine.run("--local")
+    assert done.returncode == 0, done.stderr
+
+
 def test_missing_aws_is_said_before_anything_is_built(machine: Machine) -> None:
     machine.install("docker", WORKING_DOCKER)
     assert_refused(machine.run("--region", REGION), "the aws command is missing")
