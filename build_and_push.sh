@@ -19,6 +19,12 @@ Builds the image, creates the ECR repository where it is missing, pushes, and pr
   --base-image IMAGE   what the image starts from  ($BASE_IMAGE, the Dockerfile's; for cpu ubuntu:24.04)
   --pretrained NAMES   ImageNet weights to put inside, such as resnet18,resnet50 ($PRETRAINED)
   --no-cache           build every layer anew
+  --expire-untagged DAYS
+                       let ECR delete images without a tag so many days after they were pushed (never).
+                       Pushing a tag again takes it from the image before, which a running endpoint may
+                       still use: once that image is deleted, it can neither scale out nor replace a
+                       machine.
+                       Takes the place of the lifecycle policy that the repository has
   --dry-run            print each command, change nothing
   --help               this text
 
@@ -45,12 +51,14 @@ base_image=${BASE_IMAGE:-}
 pretrained=${PRETRAINED:-}
 local_only=no
 no_cache=no
+expire_untagged=
 dry_run=no
 export AWS_PAGER=
 
 while (($#)); do
     case $1 in
-        --name | --tag | --region | --account | --registry | --target | --base-image | --pretrained)
+        --name | --tag | --region | --account | --registry | --target | --base-image | --pretrained | \
+            --expire-untagged)
             [[ -n ${2:-} ]] || fail "$1 needs a value; see --help"
             option=${1#--}
             printf -v "${option//-/_}" '%s' "$2"
@@ -74,6 +82,8 @@ name=${name:-kennel${target:+-$target}}
     fail "--name must be lower-case letters and digits, joined by . _ - or /, got $name"
 [[ $tag =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$ ]] ||
     fail "--tag must be letters, digits, . _ or -, at most 128 of them, got $tag"
+[[ -z $expire_untagged || $expire_untagged =~ ^[1-9][0-9]{0,3}$ ]] ||
+    fail "--expire-untagged must be a number of days from 1 to 9999, got $expire_untagged"
 [[ -z $account || $account =~ ^[0-9]{12}$ ]] || fail "--account must be 12 digits, got $account"
 image=$name:$tag
 
@@ -177,16 +187,20 @@ refuse_oci() {
             "turn off Docker's containerd image store and run this again"
 }
 
-# Each push to a tag leaves gigabytes without one; nothing refers to them any more.
-untagged_images_expire='{"rules":[{"rulePriority":1,"selection":{"tagStatus":"untagged","countType":'
-untagged_images_expire+='"sinceImagePushed","countUnit":"days","countNumber":14},"action":{"type":"expire"}}]}'
-
 create_repository() {
     say "creating the repository $name"
     run aws ecr create-repository --region "$region" --registry-id "$account" --repository-name "$name" \
         --image-scanning-configuration scanOnPush=true
+}
+
+# Only where it is asked for: an endpoint goes on using an image by its digest when a later push has taken
+# the tag, and nothing tells ECR which images those are.
+let_untagged_expire() {
+    local selection='"tagStatus":"untagged","countType":"sinceImagePushed","countUnit":"days"'
+    selection="{$selection,\"countNumber\":$expire_untagged}"
     run aws ecr put-lifecycle-policy --region "$region" --registry-id "$account" --repository-name "$name" \
-        --lifecycle-policy-text "$untagged_images_expire"
+        --lifecycle-policy-text \
+        "{\"rules\":[{\"rulePriority\":1,\"selection\":$selection,\"action\":{\"type\":\"expire\"}}]}"
 }
 
 ensure_repository() {
@@ -223,6 +237,7 @@ uri=$registry/$image
 [[ $dry_run == yes ]] ||
     refuse_oci "$("$docker" image inspect --format '{{json .Descriptor}}' "$image" 2>/dev/null)" Docker
 ensure_repository
+[[ -z $expire_untagged ]] || let_untagged_expire
 log_in
 run "$docker" tag "$image" "$uri"
 run "$docker" push "$uri"

@@ -157,6 +157,30 @@ def test_flags_win_over_the_environment_and_the_environment_over_sts(equipped: M
     assert equipped.run(*flags, **environment).stdout.startswith(f"222222222222.dkr.ecr.{REGION}.")
 
 
+def test_images_without_a_tag_expire_only_where_that_is_asked_for(equipped: Machine) -> None:
+    missing = '"ecr describe-repositories"*) echo RepositoryNotFoundException >&2; exit 254 ;;'
+    equipped.install(
+        "aws", WORKING_AWS.replace('"ecr describe-images"', f'{missing}\n"ecr describe-images"')
+    )
+    assert equipped.run("--region", REGION).returncode == 0
+    assert any("create-repository" in call for call in equipped.called())
+    assert not any("lifecycle" in call for call in equipped.called())
+    equipped.install("aws", WORKING_AWS)
+    assert equipped.run("--region", REGION, "--expire-untagged", "30").returncode == 0
+    (call,) = (call for call in equipped.called() if "put-lifecycle-policy" in call)
+    (rule,) = json.loads(call.partition("--lifecycle-policy-text ")[2])["rules"]
+    assert rule == {
+        "rulePriority": 1,
+        "selection": {
+            "tagStatus": "untagged",
+            "countType": "sinceImagePushed",
+            "countUnit": "days",
+            "countNumber": 30,
+        },
+        "action": {"type": "expire"},
+    }
+
+
 def test_chinese_regions_have_their_own_domain(equipped: Machine) -> None:
     uri = equipped.run("--region", "cn-north-1").stdout
     assert uri == f"{ACCOUNT}.dkr.ecr.cn-north-1.amazonaws.com.cn/kennel:latest\n"
@@ -197,6 +221,7 @@ def test_help_names_every_option(machine: Machine) -> None:
         (["--name", "Kennel"], "--name must be lower-case"),
         (["--tag", "a/b"], "--tag must be letters"),
         (["--account", "12"], "--account must be 12 digits"),
+        (["--expire-untagged", "0"], "--expire-untagged must be a number of days"),
         (["--target", "gpu"], "--target can only be cpu"),
         (["--target", "cpu", "--pretrained", "resnet18"], "--pretrained is for training"),
     ],
@@ -241,7 +266,7 @@ def test_engine_that_emulates_amd64_builds(machine: Machine) -> None:
 
 
 def test_an_engine_that_names_many_platforms_is_read_to_its_end(machine: Machine) -> None:
-    """More than a pipe holds follows linux/amd64: docker must not write to a reader that has gone."""
+    """More than a pipe holds follows linux/amd64, and docker writes to nobody who has gone."""
     names = "echo linux/amd64; for _ in {1..20000}; do echo linux/arm64 || exit 141; done"
     emulating = WORKING_DOCKER.replace("echo amd64", "echo arm64").replace(
         '"image inspect"', f'"buildx inspect") {names} ;;\n    "image inspect"'
@@ -388,7 +413,7 @@ def test_pushes_to_a_new_repository_and_again_to_the_same(
     tag = f"test-{uuid.uuid4().hex}"
     uri = f"{registry.host}/kennel:{tag}"
     environment = {**os.environ, **aws, "DOCKER_CONFIG": str(tmp_path)}
-    arguments = ["--registry", registry.host, "--tag", tag]
+    arguments = ["--registry", registry.host, "--tag", tag, "--expire-untagged", "30"]
     try:
         for _ in range(2):
             done = subprocess.run(
@@ -419,4 +444,6 @@ def test_pushes_to_a_new_repository_and_again_to_the_same(
     assert repository["repositoryName"] == "kennel"
     assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
     policy = ecr("get-lifecycle-policy", "--repository-name", "kennel")["lifecyclePolicyText"]
-    assert json.loads(policy)["rules"][0]["selection"]["tagStatus"] == "untagged"
+    (rule,) = json.loads(policy)["rules"]
+    assert rule["selection"]["tagStatus"] == "untagged"
+    assert rule["selection"]["countNumber"] == 30
