@@ -92,11 +92,11 @@ def main(argv: Sequence[str], *, guide: bool = True) -> int:
         return code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-    except (ClientError, BotoCoreError) as error:
-        print(f"error: {refusals.sentence(error)}", file=sys.stderr)
     except BrokenPipeError:
         # Whoever read this has gone, as `head` does; Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ClientError, BotoCoreError, OSError) as error:
+        print(f"error: {refusals.sentence(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\nInterrupted. {GOES_ON}", file=sys.stderr)
         return INTERRUPTED
@@ -188,8 +188,8 @@ def _run(options: argparse.Namespace, directory: Path, guide: bool) -> int:
     )
     try:
         code: int = COMMANDS[options.command].run(session, options)
-    except (ClientError, BotoCoreError) as error:
-        if not session.sent:
+    except (ClientError, BotoCoreError, OSError) as error:
+        if not session.sent or isinstance(error, BrokenPipeError):
             raise
         raise UserError(f"{refusals.sentence(error)} {GOES_ON}") from None
     session.keep_choices()

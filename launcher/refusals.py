@@ -1,4 +1,4 @@
-"""AWS's errors as one sentence: what was asked, what AWS said, what to do."""
+"""AWS's and the machine's errors as one sentence: what was asked, what was said, what to do."""
 
 import json
 
@@ -32,10 +32,10 @@ _TAKEN = ("ResourceInUse", "ResourceConflictException", "EntityAlreadyExists")
 _MISSING = ("Could not find", "not found", "does not exist")
 
 
-def sentence(error: BotoCoreError | ClientError) -> str:
+def sentence(error: BotoCoreError | ClientError | OSError) -> str:
     """The error for a person to read."""
-    if isinstance(error, ClientError):
-        return _refusal(error)
+    if isinstance(error, ClientError | OSError):
+        return _refusal(error) if isinstance(error, ClientError) else _of_this_machine(error)
     if isinstance(error, NoRegionError):
         return "There is no AWS region: give --region, or set AWS_REGION."
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
@@ -100,6 +100,12 @@ def _refusal(error: ClientError) -> str:
     if code == "ResourceLimitExceeded":
         return f"{said} Ask for more in Service Quotas, or choose another instance type."
     return said if code in ("ValidationException", "ValidationError") else f"{said} ({code})"
+
+
+def _of_this_machine(error: OSError) -> str:
+    if error.filename is None:
+        return f"{type(error).__name__}: {error}"
+    return f"{error.filename} cannot be read or written: {error.strerror}."
 
 
 def _code(error: ClientError) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from boto3.exceptions import Boto3Error
 from botocore.exceptions import ClientError
 
 from container.errors import UserError
@@ -108,7 +109,13 @@ class S3Store:
         return "/".join(filter(None, (self.prefix, *names)))
 
     def _put(self, key: str, file: Path) -> None:
-        self.client.upload_file(str(file), self.bucket, key)
+        try:
+            self.client.upload_file(str(file), self.bucket, key)
+        except Boto3Error as error:
+            # boto3 wraps what S3 said, and says neither its code nor the operation but in prose.
+            if isinstance(error.__context__, ClientError):
+                raise error.__context__ from None
+            raise UserError(f"{file} cannot be uploaded: {error}.") from None
 
     def _listed(self, prefix: str, bucket: str | None = None) -> Iterator[tuple[str, int]]:
         pages = self.client.get_paginator("list_objects_v2").paginate(

@@ -37,7 +37,12 @@ def run(session: Session, options: argparse.Namespace) -> int:
             file = None
         if file is None:
             raise UserError(f"{name} wrote no report: its output holds no {NAME}.")
-        Path(session.directory, options.output).write_bytes(file.read())
+        try:
+            Path(session.directory, options.output).write_bytes(file.read())
+        except OSError as error:
+            raise UserError(
+                f"--output {options.output} cannot be written: {error.strerror}."
+            ) from None
     session.console.say(f"The report of {name}: {options.output}")
     session.console.result({"training_job": name, "report": options.output})
     session.console.next(("./launch.py deploy", "serve this model"))

@@ -140,6 +140,16 @@ def test_the_door_teaches_and_refuses(tmp_path: Path) -> None:
     assert json.loads(status.stdout) == {"front": [], "on": "process", "entries": []}
 
 
+def test_a_file_that_cannot_be_used_is_one_sentence(workspace: Workspace) -> None:
+    (workspace.path / ".kennel").mkdir()
+    (workspace.path / ".kennel/jobs").write_text("in the way")
+    answer = workspace.run("train", "--data", workspace.data)
+    assert answer.code == 1
+    assert answer.stderr.startswith("error: ")
+    assert str(workspace.path / ".kennel/jobs") in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1
+
+
 def test_a_reader_that_goes_away_is_no_error(workspace: Workspace) -> None:
     process = workspace.start("train", "--data", workspace.data, "--dry-run")
     assert process.stdout

@@ -64,6 +64,10 @@ def test_a_failed_training_ends_with_the_reason_and_what_to_try(workspace: Works
 
 
 def test_the_report_is_fetched_from_the_jobs_output(trained: Workspace) -> None:
+    nowhere = trained.run("report", "--output", "no/such/own.html")
+    assert nowhere.stderr == (
+        "error: --output no/such/own.html cannot be written: No such file or directory.\n"
+    )
     answer = trained.run("report", "--output", "own.html")
     assert answer.code == 0, answer.stderr
     assert "<html" in (trained.path / "own.html").read_text()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 from botocore.exceptions import (
     ClientError,
     EndpointConnectionError,
@@ -118,6 +119,25 @@ def test_a_folder_is_uploaded_once_and_again_when_it_changes(
     aws("s3").delete_object(Bucket=BUCKET, Key=f"{address.split('/', 3)[3]}/dog/1.jpg")
     (folder / "cat/2.jpg").unlink()
     assert "uploading 1 of 2 files" in cloud.run("upload").stdout
+
+
+def test_an_upload_that_s3_refuses_says_what_was_not_allowed(
+    cloud: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = BaseClient._make_api_call
+
+    def refuse(self: BaseClient, operation: str, given: Any) -> Any:
+        if operation == "PutObject":
+            raise refused("AccessDenied", "no s3:PutObject", operation)
+        return real(self, operation, given)
+
+    monkeypatch.setattr("botocore.client.BaseClient._make_api_call", refuse)
+    answer = cloud.run("upload", "--data", cloud.data)
+    assert answer.code == 1
+    assert answer.stderr == (
+        "error: AWS does not allow this (PutObject: no s3:PutObject). "
+        "docs/launcher-permissions.md lists what is needed.\n"
+    )
 
 
 def test_an_address_in_s3_is_used_as_it_is(cloud: Workspace) -> None:
