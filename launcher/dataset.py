@@ -1,6 +1,6 @@
 """The data set: a folder of images as a training job's channels."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from container.errors import UserError
@@ -47,6 +47,17 @@ def located(store: Store, data: str) -> str:
     return data if "://" in data else store.locate(Path(data))
 
 
+def selected(store: Store, data: str) -> str:
+    """The address as a request names it: a folder's ends with /.
+
+    S3 takes it for the beginning of names: without its end, `photos` is `photos-old/`, too.
+    """
+    address = located(store, data)
+    # Of an address nobody knows what it is: a dot in its last part is a file's, as an archive's.
+    folder = not PurePosixPath(data).suffix if "://" in data else Path(data).is_dir()
+    return f"{address.rstrip('/')}/" if folder else address
+
+
 def splits(store: Store, data: str) -> tuple[str, ...]:
     """Which of the folders that become channels of their own the data set has."""
     if "://" in data:
@@ -79,10 +90,10 @@ class Inputs:
         """The request's `InputDataConfig`."""
         address = located(self._store, self.data)
         found = splits(self._store, self.data)
-        addresses = {name: f"{address.rstrip('/')}/{name}" for name in found}
-        addresses = addresses or {"training": address}
+        addresses = {name: f"{address.rstrip('/')}/{name}/" for name in found}
+        addresses = addresses or {"training": selected(self._store, self.data)}
         if self._weights:
-            addresses["pretrained"] = located(self._store, self._weights)
+            addresses["pretrained"] = selected(self._store, self._weights)
         return [self._channel(name, place) for name, place in addresses.items()]
 
     def bring(self, report: Report) -> None:

@@ -79,7 +79,7 @@ class S3Store:
     def files(self, address: str) -> tuple[str, ...]:
         """The names of all files under an address, relative to it."""
         bucket, key = _split(address)
-        prefix = key.rstrip("/") + "/"
+        prefix = key.rstrip("/") + "/" if key else ""
         return tuple(name.removeprefix(prefix) for name, _ in self._listed(prefix, bucket))
 
     def has(self, address: str) -> bool:

@@ -128,7 +128,7 @@ def _clarify(session: Session, name: str, options: argparse.Namespace) -> int:
             job,
             role=session.backend.role,
             region=session.backend.region,
-            images=dataset.located(store, images),
+            images=dataset.selected(store, images),
             config=store.locate(config),
             output=output,
         )

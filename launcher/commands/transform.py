@@ -24,7 +24,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
     """Model and transform job; then the answers joined to the images' names."""
     settings, console, store = session.settings, session.console, session.backend.store
     images = dataset.check(options.images)
-    address = dataset.located(store, images)
+    address = dataset.selected(store, images)
     name = names.unique(settings.project, "transform")
     output = store.address("transform", name)
     given = endpoint.model_request(

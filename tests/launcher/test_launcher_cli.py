@@ -59,7 +59,7 @@ def test_dry_run_prints_the_exact_request_and_starts_nothing(workspace: Workspac
             {
                 "ChannelName": name,
                 "DataSource": {
-                    "S3DataSource": {**channel, "S3Uri": f"{workspace.data.as_uri()}/{name}"}
+                    "S3DataSource": {**channel, "S3Uri": f"{workspace.data.as_uri()}/{name}/"}
                 },
                 "InputMode": "File",
             }
@@ -96,11 +96,14 @@ def test_flags_win_over_set_over_the_files_hyperparameters(workspace: Workspace)
 def test_one_folder_of_classes_and_archives_are_one_channel(workspace: Workspace) -> None:
     archive = workspace.path / "dogImages.tar.gz"
     archive.write_bytes(b"")
-    for data in (workspace.data / "train", archive):
+    for data, address in (
+        (workspace.data / "train", f"{(workspace.data / 'train').as_uri()}/"),
+        (archive, archive.as_uri()),
+    ):
         answer = workspace.run("train", "--data", data, "--dry-run")
         (channel,) = answer.json["requests"][0]["request"]["InputDataConfig"]
         assert channel["ChannelName"] == "training"
-        assert channel["DataSource"]["S3DataSource"]["S3Uri"] == data.as_uri()
+        assert channel["DataSource"]["S3DataSource"]["S3Uri"] == address
 
 
 @pytest.mark.parametrize("command", ["train", "tune"])

@@ -155,8 +155,48 @@ def test_an_address_in_s3_is_used_as_it_is(cloud: Workspace) -> None:
     assert channels("s3://photos/cats") == ["training"]
     store = S3Store(aws("s3"), "photos", "", REGION)
     assert store.files("s3://photos/dogs")[0] == "test/a/3.jpg"
+    assert store.files("s3://photos")[0] == "cats/b/1.jpg"
     with pytest.raises(UserError, match="is not in S3"):
         store.fetch("https://elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("data", "addresses"),
+    [
+        ("s3://photos/dogs", ["s3://photos/dogs/test/", "s3://photos/dogs/train/"]),
+        ("s3://photos/cats", ["s3://photos/cats/"]),
+        ("s3://photos/cats/", ["s3://photos/cats/"]),
+        ("s3://photos/cats.tar.gz", ["s3://photos/cats.tar.gz"]),
+    ],
+)
+def test_a_folder_is_not_taken_for_those_whose_names_begin_with_its_own(
+    cloud: Workspace, data: str, addresses: list[str]
+) -> None:
+    aws("s3").create_bucket(
+        Bucket="photos", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    for key in ("dogs/train/a/1.jpg", "dogs/test/a/2.jpg", "dogs/test_masks/a/2.jpg"):
+        aws("s3").put_object(Bucket="photos", Key=key, Body=b"")
+    for command in ("train", "tune"):
+        given = cloud.run(
+            *(command, "--data", data, "--pretrained", "s3://photos/own.pth", "--dry-run")
+        ).json["requests"][0]["request"]
+        channels = given.get("TrainingJobDefinition", given)["InputDataConfig"]
+        sources = {entry["ChannelName"]: entry["DataSource"] for entry in channels}
+        assert sources.pop("pretrained")["S3DataSource"]["S3Uri"] == "s3://photos/own.pth"
+        assert sorted(source["S3DataSource"]["S3Uri"] for source in sources.values()) == addresses
+
+
+@pytest.mark.parametrize(
+    ("data", "selected"),
+    [("s3://photos/new", "s3://photos/new/"), ("s3://photos/new.tar", "s3://photos/new.tar")],
+)
+def test_a_transform_takes_the_whole_name_of_its_folder(
+    cloud: Workspace, data: str, selected: str
+) -> None:
+    shown = cloud.run("transform", data, "--model", "s3://photos/model.tar.gz", "--dry-run").json
+    source = shown["requests"][1]["request"]["TransformInput"]["DataSource"]["S3DataSource"]
+    assert source["S3Uri"] == selected
 
 
 @pytest.mark.parametrize(
