@@ -67,7 +67,7 @@ def watch(session: Session, name: str) -> None:
             break
         session.backend.patience.sleep(session.backend.patience.seconds)
     if status != "Completed":
-        for line in list(reader.new_lines())[-12:]:
+        for line in reader.last_lines(12):
             session.console.quote(line)
         reason = found.get("FailureReason", "it was stopped")
         raise UserError(f"{name} did not complete: {reason}")
