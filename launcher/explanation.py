@@ -86,8 +86,7 @@ def _explain(runtime: Any, endpoint: str, method: str, label: str | None, path: 
     try:
         answer = _ask(runtime, given)
     except ClientError as error:
-        # 400, 413 and 415 are about this image; what else goes wrong does so for all of them.
-        if error.response.get("OriginalStatusCode") in (400, 413, 415) and label is None:
+        if prediction.is_about_the_image(error) and label is None:
             return Explained(path, (), refusal=_said(error))
         raise
     found = Explained(

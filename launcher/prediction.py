@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from container.errors import UserError
+from launcher import refusals
 from launcher.store import Store
 from launcher.waiting import Patience
 
@@ -14,7 +17,13 @@ LARGEST_BODY = 6_291_456
 """Bytes that SageMaker takes in one request to an endpoint."""
 ANSWER_SECONDS = 900.0
 """As long as an asynchronous endpoint takes at most, unless it is told otherwise."""
+ABOUT_THE_IMAGE = (400, 413, 415)
+"""Statuses of a refusal that is about this image; what else goes wrong does so for all of them."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+class Refused(UserError):  # noqa: N818 - an answer, of one image among many
+    """One image has no answer; others may have one."""
 
 
 def images(paths: Sequence[str]) -> list[Path]:
@@ -56,13 +65,13 @@ def of_several(target: str | None, component: str | None) -> dict[str, str]:
 
 
 def request(endpoint: str, path: Path, top: int) -> dict[str, Any]:
-    """`InvokeEndpoint` for one image. Raises UserError where it cannot be read or is too large."""
+    """`InvokeEndpoint` for one image. Raises Refused where it cannot be read or is too large."""
     try:
         body = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        raise Refused(f"{path} cannot be read: {error.strerror}.") from None
     if len(body) > LARGEST_BODY:
-        raise UserError(
+        raise Refused(
             f"{path} has {len(body):,} bytes, an endpoint takes {LARGEST_BODY:,}; make it smaller."
         )
     return {**_form(endpoint, path, top), "Body": body}
@@ -84,14 +93,35 @@ def _form(endpoint: str, path: Path, top: int) -> dict[str, Any]:
 
 
 def ask(runtime: Any, given: dict[str, Any]) -> list[dict[str, Any]]:
-    """Labels and probabilities, best first. Raises UserError for an answer of another kind."""
-    return read(given["EndpointName"], runtime.invoke_endpoint(**given)["Body"].read())
+    """Labels and probabilities, best first.
+
+    Raises:
+        Refused: the container refused this image; the message is its own.
+        UserError: an answer of another kind.
+    """
+    try:
+        answer = runtime.invoke_endpoint(**given)["Body"].read()
+    except ClientError as error:
+        if is_about_the_image(error):
+            raise Refused(refusals.sentence(error)) from None
+        raise
+    return read(given["EndpointName"], answer)
+
+
+def is_about_the_image(error: ClientError) -> bool:
+    """Whether the container refused one image, and may answer for another."""
+    return error.response.get("OriginalStatusCode") in ABOUT_THE_IMAGE
 
 
 def ask_later(
     runtime: Any, given: dict[str, Any], store: Store, patience: Patience
 ) -> list[dict[str, Any]]:
-    """The same of an asynchronous endpoint: wait for the answer at its address."""
+    """The same of an asynchronous endpoint: wait for the answer at its address.
+
+    Raises:
+        Refused: the container refused this image.
+        UserError: there was no answer in time, or one of another kind.
+    """
     places = runtime.invoke_endpoint_async(**given)
     name = given["EndpointName"]
     for _ in patience.until(ANSWER_SECONDS, f"The answer of {name}"):
@@ -100,7 +130,7 @@ def ask_later(
         failure = places.get("FailureLocation")
         if failure and store.has(failure):
             said = store.fetch(failure).decode("utf-8", "replace")
-            raise UserError(f"The endpoint {name} refused {given['InputLocation']}: {said}")
+            raise Refused(f"The endpoint {name} refused {given['InputLocation']}: {said}")
     return []
 
 

@@ -117,6 +117,30 @@ def test_what_is_no_image_is_refused_with_the_containers_own_sentence(
     assert "{" not in answer.stderr
 
 
+def test_an_image_that_is_refused_leaves_the_others_their_answers(
+    workspace: Workspace, archive: Path, image: Path, tmp_path: Path
+) -> None:
+    deploy(workspace, archive)
+    for name, body in {
+        "no.jpg": b"no image",
+        "large.png": bytes(prediction.LARGEST_BODY + 1),
+    }.items():
+        (tmp_path / name).write_bytes(body)
+    given = ("predict", tmp_path / "no.jpg", image, tmp_path / "large.png")
+    shown = workspace.run(*given)
+    assert shown.code == 0, shown.stderr
+    rows = {line.split()[0]: line for line in shown.stdout.splitlines()[1:4]}
+    assert list(rows) == [str(path) for path in given[1:]]
+    assert "The endpoint refused: " in rows[str(given[1])]
+    assert "%" in rows[str(image)]
+    answer = workspace.run(*given, "--json").json
+    assert list(answer["predictions"]) == [str(image)]
+    assert list(answer["refused"]) == [str(given[1]), str(given[3])]
+    none = workspace.run(*given[:2], given[3])
+    assert none.code == 1
+    assert f"None of 2 images is answered. {given[1]}: The endpoint refused: " in none.stderr
+
+
 def test_a_body_that_sagemaker_would_not_take_is_not_sent(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     path.write_bytes(bytes(prediction.LARGEST_BODY + 1))
@@ -147,11 +171,16 @@ def test_an_asynchronous_endpoint_answers_into_files(
     assert answer.code == 0, answer.stderr
     (answers,) = answer.json["predictions"].values()
     assert len(answers) == 2
+    (call,) = workspace.run("predict", image, "--dry-run").json["requests"]
+    assert call["operation"] == "InvokeEndpointAsync"
+    assert call["request"]["InputLocation"] == image.as_uri()
     assert list((workspace.path / ".kennel/jobs/results/async").rglob("*.out"))
     path = tmp_path / "no.jpg"
     path.write_bytes(b"no image")
     refused = workspace.run("predict", path)
     assert refused.code == 1
     assert "The endpoint kennel refused file://" in refused.stderr
+    both = workspace.run("predict", path, image, "--json").json
+    assert (list(both["refused"]), list(both["predictions"])) == ([str(path)], [str(image)])
     given = ("deploy", "--model", archive, "--async", "--serverless")
     assert "--serverless: not allowed with argument --async" in workspace.run(*given).stderr
