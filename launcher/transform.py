@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -20,6 +22,8 @@ from launcher.store import Store
 
 OVER = ("Completed", "Failed", "Stopped")
 GPU_AMI = "al2-ami-sagemaker-batch-gpu-535"
+THREADS = 8
+"""Answers that are fetched at a time."""
 SUFFIX = ".out"
 """What batch transform adds to an image's name for its answer."""
 
@@ -76,26 +80,48 @@ def watch(session: Session, name: str) -> None:
 
 def joined(store: Store, address: str, output: str, images: Sequence[str]) -> list[Row]:
     """Each image with its answer; an image without one has no label."""
-    answers = store.files(output)
-    classes: set[str] = set()
-    found: list[tuple[str, list[Mapping[str, Any]]]] = []
-    for image in images:
-        name = answer_for(image, answers)
-        ranked = json.loads(store.fetch(f"{output.rstrip('/')}/{name}")) if name else []
-        classes |= {str(entry["label"]) for entry in ranked}
-        found.append((image, ranked))
-    return [_row(image, ranked, classes) for image, ranked in found]
+    names = answers_for(images, store.files(output))
+
+    def ranked(name: str | None) -> list[Mapping[str, Any]]:
+        return json.loads(store.fetch(f"{output.rstrip('/')}/{name}")) if name else []
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(ranked, names))
+    classes = {str(entry["label"]) for answer in found for entry in answer}
+    return [_row(image, answer, classes) for image, answer in zip(images, found, strict=True)]
+
+
+def answers_for(images: Sequence[str], answers: Sequence[str]) -> list[str | None]:
+    """Each answer's name: batch transform keeps some of an image's folders, and adds a suffix."""
+    by_tail: dict[str, str | None] = {}
+    for name in answers:
+        for tail in _tails(name):
+            by_tail[tail] = None if tail in by_tail else name  # of two, none is meant
+    found = [
+        next(((tail, one) for tail in _tails(image + SUFFIX) if (one := by_tail.get(tail))), None)
+        for image in images
+    ]
+    # An answer is one image's: another's, of the same name in another folder, may have none.
+    nearest: dict[str, str] = {}
+    for tail, name in filter(None, found):
+        nearest[name] = max(nearest.get(name, ""), tail, key=len)
+    claims = Counter(filter(None, found))
+    return [
+        match[1] if match and match[0] == nearest[match[1]] and claims[match] == 1 else None
+        for match in found
+    ]
 
 
 def answer_for(image: str, answers: Sequence[str]) -> str | None:
-    """The answer's name: batch transform keeps some of the image's folders, and adds a suffix."""
-    wanted = PurePosixPath(image + SUFFIX)
-    for length in range(len(wanted.parts), 0, -1):
-        tail = wanted.parts[-length:]
-        matching = [name for name in answers if PurePosixPath(name).parts[-length:] == tail]
-        if len(matching) == 1:
-            return matching[0]
-    return None
+    """The name of one image's answer."""
+    return answers_for([image], answers)[0]
+
+
+def _tails(name: str) -> Iterator[str]:
+    """The name, then without its first folder, and so on to the last part."""
+    parts = PurePosixPath(name).parts
+    for start in range(len(parts)):
+        yield "/".join(parts[start:])
 
 
 def _row(image: str, ranked: Sequence[Mapping[str, Any]], classes: set[str]) -> Row:

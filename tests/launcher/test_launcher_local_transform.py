@@ -1,8 +1,11 @@
 import csv
 import io
+import json
 import shutil
 import signal
 import tarfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from launcher import records
 from launcher.local import processes
 from launcher.local.jobs import SERVER
 from launcher.store import FileStore
-from launcher.transform import Row, accuracy, as_csv, joined
+from launcher.transform import THREADS, Row, accuracy, answers_for, as_csv, joined
 
 pytest_plugins = ("launcher_fixtures",)
 
@@ -75,6 +78,47 @@ def test_a_transform_that_cannot_be_done_says_why(
     refused = workspace.run("transform", empty, "--model", model)
     assert refused.code == 1
     assert "the model refused every image" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("images", "answers", "found"),
+    [
+        # What has no answer does not get that of its namesake in another folder.
+        (["a/1.jpg", "b/1.jpg"], ["b/1.jpg.out"], [None, "b/1.jpg.out"]),
+        (["a/1.jpg", "b/1.jpg"], ["x/b/1.jpg.out"], [None, "x/b/1.jpg.out"]),
+        (["a/1.jpg", "b/1.jpg"], ["1.jpg.out"], [None, None]),
+        (["a/1.jpg", "b/2.jpg"], ["2.jpg.out", "1.jpg.out"], ["1.jpg.out", "2.jpg.out"]),
+    ],
+)
+def test_an_answer_is_one_images(
+    images: list[str], answers: list[str], found: list[str | None]
+) -> None:
+    assert answers_for(images, answers) == found
+
+
+def test_many_answers_are_joined_in_a_time_that_grows_with_their_number() -> None:
+    images = [f"class {number % 100}/{number}.jpg" for number in range(20_000)]
+    answers = [f"photos/{image}.out" for image in reversed(images)]
+    began = time.monotonic()
+    assert answers_for(images, answers) == answers[::-1]
+    assert time.monotonic() - began < 5  # compared in pairs they would take hours
+
+
+def test_answers_are_fetched_several_at_a_time_and_keep_their_order(tmp_path: Path) -> None:
+    class Slow(FileStore):
+        """Answers none before as many are asked for as are fetched at a time."""
+
+        def fetch(self, address: str) -> bytes:
+            together.wait(30)
+            label = Path(address).stem.removesuffix(".jpg")
+            return json.dumps([{"label": label, "probability": 1.0}]).encode()
+
+    together = threading.Barrier(THREADS)
+    names = [f"{number}.jpg" for number in range(2 * THREADS)]
+    for name in names:
+        (tmp_path / f"{name}.out").touch()
+    rows = joined(Slow(tmp_path), "file:///unused", tmp_path.as_uri(), names)
+    assert [row.label for row in rows] == [str(number) for number in range(2 * THREADS)]
 
 
 def test_folders_that_name_no_class_are_not_judged(tmp_path: Path) -> None:
