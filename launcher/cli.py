@@ -65,7 +65,7 @@ first steps:
   ./launch.py predict IMAGE
 
 in your shell: source <(./launch.py completion bash)    or zsh"""
-REMEMBERED = ("on", "project", "data", "image", "role", "bucket", "prefix", "region", "aws_profile")
+REMEMBERED = ("on", "project", "data", "role", "bucket", "prefix", "region", "aws_profile")
 INTERRUPTED = 130
 GOES_ON = (
     "What was started goes on: `./launch.py status` shows it, `./launch.py logs --follow` watches "
@@ -176,8 +176,12 @@ def _commands(top: Parser) -> Mapping[str, argparse.ArgumentParser]:
 def _run(options: argparse.Namespace, directory: Path, guide: bool) -> int:
     memory = Memory.of(directory)
     flags = chosen_settings(options)
-    resolved = settings.resolve(flags, os.environ, settings.read_file(directory), memory.choices)
+    chosen = {name: value for name, value in memory.choices.items() if name in REMEMBERED}
+    resolved = settings.resolve(flags, os.environ, settings.read_file(directory), chosen)
     kept = {name: getattr(resolved, name) for name in REMEMBERED if name in flags}
+    if "image" in flags:
+        # Another backend has no use for it: what Docker calls an image is no address in ECR.
+        kept["images"] = {resolved.on: resolved.image}
     session = Session(
         settings=resolved,
         backend=backends.connect(resolved, directory, memory),

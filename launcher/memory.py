@@ -1,9 +1,13 @@
 """What is remembered of a directory: the last names and choices, in `.kennel/state.json`."""
 
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from container.errors import UserError
 from launcher import records
 
 STATE_DIRECTORY = ".kennel"
@@ -25,9 +29,12 @@ class Memory:
         """Settings given as flags earlier, which hold until others are given."""
         return dict(records.read(self.path).get("choices", {}))
 
-    def choose(self, **choices: Any) -> None:
-        """Remember settings."""
-        self._merge("choices", choices)
+    def choose(self, images: Mapping[str, Any] | None = None, **choices: Any) -> None:
+        """Remember settings; an image is one backend's, in the place of what was pushed there."""
+        with self._changed() as state:
+            state["choices"] = {**state.get("choices", {}), **choices}
+            for backend, image in (images or {}).items():
+                _names(state, backend)["image"] = image
 
     def name(self, backend: str, kind: str) -> str | None:
         """The last name of a kind (`training-job`, `endpoint` …) made on a backend."""
@@ -36,13 +43,28 @@ class Memory:
 
     def remember(self, backend: str, **names: str | None) -> None:
         """Keep the newest name of each kind; None forgets it."""
-        state = records.read(self.path)
-        known = state.setdefault("names", {}).setdefault(backend, {})
-        for kind, name in names.items():
-            known[kind.replace("_", "-")] = name
-        records.write(self.path, state)
+        with self._changed() as state:
+            known = _names(state, backend)
+            for kind, name in names.items():
+                known[kind.replace("_", "-")] = name
 
-    def _merge(self, section: str, values: dict[str, Any]) -> None:
-        state = records.read(self.path)
-        state[section] = {**state.get(section, {}), **values}
-        records.write(self.path, state)
+    @contextmanager
+    def _changed(self) -> Iterator[dict[str, Any]]:
+        """What is remembered, to be changed; no other command reads or writes it meanwhile."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # A file of its own: the state is replaced with each change.
+            lock = self.path.with_name("state.lock").open("w")
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}.") from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            state = records.read(self.path)
+            yield state
+            records.write(self.path, state)
+
+
+def _names(state: dict[str, Any], backend: str) -> dict[str, Any]:
+    """The names of one backend."""
+    known: dict[str, Any] = state.setdefault("names", {}).setdefault(backend, {})
+    return known

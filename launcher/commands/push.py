@@ -38,6 +38,10 @@ def run(session: Session, options: argparse.Namespace) -> int:
         return 0
     session.remember(image=address)
     session.console.say(f"The image is {address}.")
+    if (other := session.settings.image) and other != address:
+        session.console.say(
+            f"Commands go on using {other}, which --image, KENNEL_IMAGE or kennel.toml names."
+        )
     session.console.result({"image": address})
     session.console.next(("./launch.py train --data FOLDER", "train with it"))
     return 0

@@ -263,6 +263,35 @@ def test_push_runs_the_script_and_later_commands_use_what_it_made(
     assert "build_and_push.sh ended with exit code 3" in cloud.run("push").stderr
 
 
+def test_a_push_takes_the_place_of_an_image_that_was_named_before(
+    cloud: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def image_used(*given: str) -> str:
+        shown = cloud.run("train", "--data", cloud.data, *given, "--dry-run").json
+        return str(shown["requests"][0]["request"]["AlgorithmSpecification"]["TrainingImage"])
+
+    script = tmp_path / "build_and_push.sh"
+    named, pushed = (IMAGE.replace("latest", tag) for tag in ("named", "pushed"))
+    monkeypatch.setattr(image.push, "__kwdefaults__", {"script": script})
+    cloud.run("upload", "--data", cloud.data, "--image", named)
+    assert image_used() == named
+    script.write_text(f"echo {pushed}\n")
+    assert cloud.run("push").code == 0
+    assert image_used() == pushed
+    # Each backend has its own.
+    script.write_text("echo kennel:mine\n")
+    assert cloud.run("push", "--on", "docker").code == 0
+    monkeypatch.delenv("KENNEL_ON")
+    assert image_used() == "kennel:mine"
+    cloud.run("upload", "--image", "kennel:other")
+    assert image_used() == "kennel:other"
+    assert image_used("--on", "sagemaker") == pushed
+    # What stands in the environment or in kennel.toml is named on purpose, each time.
+    monkeypatch.setenv("KENNEL_IMAGE", "kennel:always")
+    assert "Commands go on using kennel:always" in cloud.run("push").stdout
+    assert image_used() == "kennel:always"
+
+
 def test_push_works_as_the_profile_that_was_chosen(
     cloud: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

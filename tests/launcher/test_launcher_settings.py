@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,10 @@ def test_a_damaged_memory_is_one_sentence(tmp_path: Path) -> None:
         UserError, match=r"state\.json cannot be read.* Remove it to start afresh\."
     ):
         memory.name("process", "endpoint")
+
+
+def test_commands_at_the_same_time_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    names = [f"job{number}" for number in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: Memory.of(tmp_path).remember("process", **{name: name}), names))
+    assert [Memory.of(tmp_path).name("process", name) for name in names] == names
