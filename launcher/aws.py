@@ -7,8 +7,10 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
 from container.errors import UserError
+from launcher import refusals
 from launcher.s3 import S3Store
 from launcher.settings import Settings
 
@@ -54,8 +56,14 @@ class Account:
 
     @cached_property
     def number(self) -> str:
-        """The account's twelve digits."""
-        identity = self.session.client("sts", config=RETRIES).get_caller_identity()
+        """The account's twelve digits. Raises UserError where there are no credentials."""
+        try:
+            identity = self.session.client("sts", config=RETRIES).get_caller_identity()
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise UserError(
+                f"{refusals.sentence(error)} The bucket and the image are named after the account; "
+                "with --bucket and --image a --dry-run needs none."
+            ) from None
         return str(identity["Account"])
 
     @property

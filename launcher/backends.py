@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,23 @@ class Backend:
     name: str
     clients: Mapping[str, Any]
     """By botocore's names of the services."""
-    store: Store
+    find_store: Callable[[], Store]
     find_role: Callable[[], str]
     find_image: Callable[[], str]
+    find_region: Callable[[], str]
     patience: Patience
-    region: str
     paid: bool
     """Whether what runs there costs money by the hour."""
+
+    @cached_property
+    def store(self) -> Store:
+        """Where data and results lie. Raises UserError where its name needs an account."""
+        return self.find_store()
+
+    @property
+    def region(self) -> str:
+        """Where everything happens. Raises UserError where it is not known."""
+        return self.find_region()
 
     @property
     def role(self) -> str:
@@ -68,11 +79,11 @@ def _on_sagemaker(settings: Settings, pushed: str | None) -> Backend:
     return Backend(
         name=settings.on,
         clients=Clients(account),
-        store=account.store(),
+        find_store=account.store,
         find_role=lambda: account.role,
         find_image=lambda: _checked(pushed or account.image, account.region),
+        find_region=lambda: account.region,
         patience=Patience(SAGEMAKER_SECONDS),
-        region=account.region,
         paid=True,
     )
 
@@ -97,10 +108,10 @@ def _on_this_machine(settings: Settings, directory: Path, image: str) -> Backend
             "sagemaker-runtime": LocalRuntime(sagemaker),
             "logs": LocalLogs(folder),
         },
-        store=FileStore(folder.root / "results"),
+        find_store=lambda: FileStore(folder.root / "results"),
         find_role=lambda: settings.role or LOCAL_ROLE,
         find_image=lambda: image,
+        find_region=lambda: "this machine",
         patience=Patience(LOCAL_SECONDS),
-        region="this machine",
         paid=False,
     )

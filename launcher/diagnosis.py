@@ -4,7 +4,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -12,7 +12,7 @@ from container.errors import UserError
 from launcher import quotas, refusals
 from launcher.local import containers
 from launcher.local.docker import DockerEngine
-from launcher.quotas import Quotas
+from launcher.quotas import Quotas, Use
 from launcher.session import Session
 
 Look = Callable[[Session], str]
@@ -49,9 +49,18 @@ def findings(session: Session) -> Iterator[Finding]:
         yield _finding(what, partial(look, session))
     if session.settings.on == "sagemaker":
         wanted = quotas.uses(session.settings)
-        known = Quotas(session.backend.client("service-quotas"), session.backend.region, wanted)
+        known = cache(partial(_quotas, session, wanted))
         for use in wanted:
-            yield _finding(f"quota for {use.what}", partial(known.says, use))
+            yield _finding(f"quota for {use.what}", partial(_quota, known, use))
+
+
+def _quota(known: Callable[[], Quotas], use: Use) -> str:
+    return known().says(use)
+
+
+def _quotas(session: Session, wanted: tuple[Use, ...]) -> Quotas:
+    """Made within a look: without a region there is not even a client."""
+    return Quotas(session.backend.client("service-quotas"), session.backend.region, wanted)
 
 
 def _finding(what: str, look: Callable[[], str]) -> Finding:
@@ -120,10 +129,12 @@ def _role(session: Session) -> str:
 
 def _image(session: Session) -> str:
     image = session.backend.image
-    name, _, tag = image.partition("/")[2].partition(":")
+    named, _, digest = image.partition("/")[2].partition("@")
+    name, _, tag = named.partition(":")
+    wanted = {"imageDigest": digest} if digest else {"imageTag": tag or "latest"}
     try:
         session.backend.client("ecr").describe_images(
-            registryId=image[:12], repositoryName=name, imageIds=[{"imageTag": tag or "latest"}]
+            registryId=image[:12], repositoryName=name, imageIds=[wanted]
         )
     except ClientError as error:
         code = str(error.response["Error"]["Code"])

@@ -43,6 +43,46 @@ def test_doctor_finds_what_is_missing_and_what_to_do(cloud: Workspace) -> None:
     assert set(shown) >= {"you", "the role", "the role's trust"}
 
 
+@pytest.mark.parametrize("region", [(), ("--region", REGION)])
+def test_each_look_says_for_itself_that_nobody_is_logged_in(
+    workspace: Workspace, region: tuple[str, ...]
+) -> None:
+    answer = workspace.run("doctor", "--on", "sagemaker", "--role", ROLE, *region, "--json")
+    assert answer.code == 1
+    findings = {entry["what"]: entry for entry in answer.json["findings"]}
+    assert findings["Python"]["well"]
+    assert findings["region"]["well"] is bool(region)
+    missing = "There are no AWS credentials" if region else "There is no AWS region"
+    for what in ("credentials", "role", "image", "quota for training", "quota for endpoints"):
+        assert findings[what]["well"] is False
+        assert missing in findings[what]["says"]
+
+
+def test_an_image_may_be_named_by_its_digest(cloud: Workspace) -> None:
+    ecr = aws("ecr")
+    ecr.create_repository(repositoryName="mine/kennel")
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+    }
+    put = ecr.put_image(
+        repositoryName="mine/kennel", imageManifest=json.dumps(manifest), imageTag="v1"
+    )
+    digest = put["image"]["imageId"]["imageDigest"]
+    place = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mine/kennel"
+    for name, there in {
+        f"{place}@{digest}": True,
+        f"{place}:v1@{digest}": True,
+        f"{place}:v1": True,
+        f"{place}@sha256:{'0' * 64}": False,
+    }.items():
+        findings = {
+            entry["what"]: entry
+            for entry in cloud.run("doctor", "--image", name, "--json").json["findings"]
+        }
+        assert findings["image"]["well"] is there, findings["image"]
+
+
 def test_doctor_on_this_machine(workspace: Workspace) -> None:
     answer = workspace.run("doctor")
     assert answer.code == 0, answer.stdout

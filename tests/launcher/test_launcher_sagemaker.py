@@ -241,6 +241,11 @@ def test_a_dry_run_that_was_told_everything_needs_no_account(workspace: Workspac
     )
     assert answer.code == 0, answer.stderr
     assert answer.json["paid_by_the_hour"][0]["instances"] == 1
+    unnamed = workspace.run(
+        *("train", "--on", "sagemaker", "--data", workspace.data, "--dry-run", "--role", ROLE),
+        *("--region", REGION, "--bucket", "photos"),
+    )
+    assert "with --bucket and --image a --dry-run needs none" in unnamed.stderr
     without = workspace.run("status", "--on", "sagemaker", "--region", REGION)
     assert "There are no AWS credentials" in without.stderr
 
