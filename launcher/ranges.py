@@ -1,5 +1,6 @@
 """What a tuning searches: `lr=1e-4:1e-1:log`, `batch-size=32,64,128`, as the API's ranges."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +108,11 @@ def described(ranges: Iterable[Range]) -> str:
             scaling = ", logarithmic" if entry.scaling == "Logarithmic" else ""
             texts.append(f"{entry.name} from {entry.low} to {entry.high}{scaling}")
     return "; ".join(texts)
+
+
+def combinations(ranges: Iterable[Range]) -> int:
+    """How many trials a grid of the lists has."""
+    return math.prod(len(entry.values) for entry in ranges if isinstance(entry, Values))
 
 
 def _values(declared: Declaration, text: str) -> Values:

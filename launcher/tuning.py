@@ -87,6 +87,11 @@ def check(search: Search) -> None:
         raise UserError(
             "Hyperband chooses the epochs itself, up to --epochs; leave out --range epochs."
         )
+    if search.strategy == "Grid" and search.jobs < (all_of := ranges.combinations(search.ranges)):
+        raise UserError(
+            f"Grid tries every combination, which makes {all_of} trials, and --jobs allows "
+            f"{search.jobs}: leave out --jobs, shorten the lists, or choose --strategy Random."
+        )
     if search.jobs < 1 or not 1 <= search.parallel <= 100:
         raise UserError("--jobs must be at least 1, and --parallel from 1 to 100.")
 

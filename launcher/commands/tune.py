@@ -13,6 +13,7 @@ from launcher.training import Place
 from launcher.tuning import STRATEGIES, Result, Search
 
 HELP = "search for the best hyperparameters"
+JOBS = 16
 SHOWN = 10
 
 
@@ -38,7 +39,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective", metavar="METRIC", help=f"one of {metrics} ({VALIDATION_ACCURACY.name})"
     )
-    parser.add_argument("--jobs", type=int, default=16, metavar="N", help="trials in all (16)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help=f"trials in all ({JOBS}; with --strategy Grid every combination, and no fewer)",
+    )
     parser.add_argument("--parallel", type=int, default=2, metavar="N", help="trials at a time (2)")
     parser.add_argument(
         "--epochs", type=int, default=10, metavar="N", help="most epochs of a Hyperband trial (10)"
@@ -73,7 +79,9 @@ def run(session: Session, options: argparse.Namespace) -> int:
     inputs.bring(console.say)
     session.send(call)
     session.remember(tuning_job=name)
-    trials = "every combination" if search.strategy == "Grid" else f"{search.jobs} trials"
+    trials = f"{search.jobs} trials"
+    if search.strategy == "Grid":
+        trials = f"every combination, {ranges.combinations(search.ranges)} trials"
     console.head(f"Tuning {name} on {inputs.data} ({settings.on})")
     console.say(
         f"  {search.strategy}, {trials}, {search.parallel} at a time: {search.objective.name}"
@@ -154,12 +162,13 @@ def _search(session: Session, options: argparse.Namespace) -> tuple[Search, dict
         searched = ranges.declared_ranges(without=given)
         if options.strategy == "Hyperband":
             searched = [entry for entry in searched if entry.name != "epochs"]
+    jobs = ranges.combinations(searched) if options.strategy == "Grid" else JOBS
     goal = tuning.objective(options.objective) if options.objective else None
     search = Search(
         ranges=searched,
         objective=goal or (recipe.objective if recipe else VALIDATION_ACCURACY),
         strategy=options.strategy,
-        jobs=options.jobs,
+        jobs=jobs if options.jobs is None else options.jobs,
         parallel=options.parallel,
         early_stopping=not options.no_early_stopping,
         epochs=options.epochs,

@@ -101,6 +101,12 @@ def test_a_tuning_is_created_with_the_request_that_dry_run_shows(cloud: Workspac
     assert static == {"arch": "resnet18"}
 
 
+def test_a_grid_says_how_many_trials_it_starts(cloud: Workspace) -> None:
+    given = ("--strategy", "Grid", "--range", "lr=0.1,0.01", "batch-size=16,32,64", "--no-wait")
+    shown = cloud.run("tune", "--data", cloud.data, *given).stdout
+    assert "Grid, every combination, 6 trials, 2 at a time" in shown
+
+
 def test_a_folder_is_uploaded_once_and_again_when_it_changes(
     cloud: Workspace, tmp_path: Path
 ) -> None:

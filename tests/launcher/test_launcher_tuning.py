@@ -98,6 +98,10 @@ def test_every_recipe_is_a_request_that_the_service_takes(
         (["--recipe", "quik"], "There is no recipe 'quik'; did you mean 'quick'?"),
         (["--objective", "accuracy"], "There is no metric 'accuracy'; known are train:loss"),
         (["--strategy", "Grid"], "Grid tries every combination, so every range must be a list"),
+        (
+            ["--strategy", "Grid", "--jobs", "4", "--range", "lr=0.1,0.01", "batch-size=16,32,64"],
+            "Grid tries every combination, which makes 6 trials, and --jobs allows 4",
+        ),
         (["--strategy", "Hyperband", "--range", "epochs=1:3"], "Hyperband chooses the epochs"),
         (["--strategy", "Gird"], "invalid choice: 'Gird'"),
         (["--jobs", "0"], "--jobs must be at least 1"),
