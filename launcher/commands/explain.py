@@ -31,7 +31,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--class", dest="label", metavar="NAME", help="class to explain (each image's answer)"
     )
     parser.add_argument("--limit", type=int, default=500, metavar="N", help="images at most (500)")
-    parser.add_argument("--output", default="explain.html", metavar="FILE", help="(explain.html)")
+    parser.add_argument(
+        "--output",
+        default="explain.html",
+        metavar="FILE",
+        help="where to write the page, for a browser (explain.html)",
+    )
     parser.add_argument(
         "--clarify",
         action="store_true",

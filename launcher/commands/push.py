@@ -11,7 +11,11 @@ HELP = "build the image, and for SageMaker push it to ECR"
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("--name", default="kennel", help="of the image and the repository (kennel)")
-    parser.add_argument("--tag", default="latest", help="(latest)")
+    parser.add_argument(
+        "--tag",
+        default="latest",
+        help="version of the image; one that had this tag before loses it (latest)",
+    )
     parser.add_argument(
         "--pretrained", metavar="NAMES", help="ImageNet weights to put inside: resnet18,resnet50"
     )

@@ -19,7 +19,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--job", metavar="NAME", help="training job (the last one)")
     source.add_argument("--best", action="store_true", help="that of the last tuning's winner")
-    parser.add_argument("--output", default=NAME, metavar="FILE", help=f"({NAME})")
+    parser.add_argument(
+        "--output", default=NAME, metavar="FILE", help=f"where to write it ({NAME})"
+    )
 
 
 def run(session: Session, options: argparse.Namespace) -> int:
@@ -28,6 +30,10 @@ def run(session: Session, options: argparse.Namespace) -> int:
     description = session.sagemaker.describe_training_job(TrainingJobName=name)
     if description["TrainingJobStatus"] not in training.OVER:
         raise UserError(f"{name} is still under way; wait with `./launch.py logs --follow`.")
+    if options.dry_run:
+        session.console.say(f"The report of {name} would be written to {options.output}.")
+        session.console.result({"training_job": name, "would_write": options.output})
+        return 0
     place = description["OutputDataConfig"]["S3OutputPath"].rstrip("/")
     content = session.backend.store.fetch(f"{place}/{name}/output/output.tar.gz")
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:

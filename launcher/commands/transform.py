@@ -16,7 +16,12 @@ HELP = "label a whole folder of images, as CSV"
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("images", metavar="FOLDER", help="of images, or its s3:// address")
-    parser.add_argument("--output", default="transform.csv", metavar="FILE", help="(transform.csv)")
+    parser.add_argument(
+        "--output",
+        default="transform.csv",
+        metavar="FILE",
+        help="where to write one line per image (transform.csv)",
+    )
     source_flags(parser)
 
 

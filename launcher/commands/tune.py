@@ -13,6 +13,7 @@ from launcher.training import Place
 from launcher.tuning import STRATEGIES, Result, Search
 
 HELP = "search for the best hyperparameters"
+PAGE_HELP = "where to draw the trials and what mattered, for a browser (tuning.html)"
 JOBS = 16
 SHOWN = 10
 
@@ -34,7 +35,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     named = ", ".join(f"{recipe.name} ({recipe.meaning})" for recipe in recipes.RECIPES)
     parser.add_argument("--recipe", metavar="NAME", help=f"a search with a name: {named}")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="Bayesian", help="(Bayesian)")
+    parser.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        default="Bayesian",
+        help="how values are chosen: from what earlier trials taught, at random, by giving up on "
+        "weak trials early, or every combination of lists (Bayesian)",
+    )
     metrics = ", ".join(metric.name for metric in METRICS)
     parser.add_argument(
         "--objective", metavar="METRIC", help=f"one of {metrics} ({VALIDATION_ACCURACY.name})"
@@ -59,8 +66,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="learn from an earlier tuning (the last one)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the search (0)")
-    parser.add_argument("--page", default="tuning.html", metavar="FILE", help="(tuning.html)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="the same seed chooses the same first values; another searches elsewhere (0)",
+    )
+    parser.add_argument("--page", default="tuning.html", metavar="FILE", help=PAGE_HELP)
     parser.add_argument("--no-wait", action="store_true", help="return when it has started")
 
 

@@ -15,7 +15,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("--job", metavar="NAME", help="tuning job (the last one)")
     parser.add_argument("--follow", action="store_true", help="go on until it is over")
-    parser.add_argument("--page", default="tuning.html", metavar="FILE", help="(tuning.html)")
+    parser.add_argument("--page", default="tuning.html", metavar="FILE", help=tune.PAGE_HELP)
 
 
 def run(session: Session, options: argparse.Namespace) -> int:
@@ -23,6 +23,10 @@ def run(session: Session, options: argparse.Namespace) -> int:
     name = options.job or session.last("tuning-job")
     if not name:
         raise UserError("There is no tuning yet: run `./launch.py tune --data FOLDER` first.")
+    if options.dry_run:
+        session.console.say(f"The trials of {name} would be drawn on {options.page}.")
+        session.console.result({"tuning_job": name, "would_write": options.page})
+        return 0
     if options.follow:
         found = tuning.watch(session, name)
     else:

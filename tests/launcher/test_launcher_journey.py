@@ -68,6 +68,9 @@ def test_the_report_is_fetched_from_the_jobs_output(trained: Workspace) -> None:
     assert nowhere.stderr == (
         "error: --output no/such/own.html cannot be written: No such file or directory.\n"
     )
+    would = trained.run("report", "--output", "own.html", "--dry-run")
+    assert "would be written to own.html" in would.stdout
+    assert not (trained.path / "own.html").exists()
     answer = trained.run("report", "--output", "own.html")
     assert answer.code == 0, answer.stderr
     assert "<html" in (trained.path / "own.html").read_text()

@@ -149,6 +149,9 @@ def test_tune_then_deploy_and_train_the_best(workspace: Workspace) -> None:
         "WarmStartType": "TransferLearning",
     }
     assert "tuning" in workspace.run("status").stdout
+    would = workspace.run("tuning", "--page", "again.html", "--dry-run")
+    assert "would be drawn on again.html" in would.stdout
+    assert not (workspace.path / "again.html").exists()
 
 
 def test_when_every_trial_fails_the_tuning_says_why(workspace: Workspace) -> None:
