@@ -1,4 +1,4 @@
-# Every target works on a fresh machine: what it needs, it sets up first.
+# A target sets up the Python that it needs. Images need Docker, sbom the image, and lock uv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
@@ -68,7 +68,7 @@ test-image: venv ## build the image with a Docker engine, train and serve in it
 fuzz: venv ## send the server 60,000 broken images and requests
 	pytest -s --fuzz-requests 60000 --timeout 3000 tests/serving/test_serving_onslaught.py
 
-bench: venv ## measure against the usual ways, side by side, and print one table
+bench: venv ## measure against the usual ways, side by side, and print a table of each; peers: python -m benchmarks --peers
 	python -m benchmarks
 
 bench-quick: venv ## the same with a few images and seconds each, two at a time: shows that they still run

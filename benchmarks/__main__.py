@@ -1,4 +1,4 @@
-"""`make bench`: run comparisons and print one table. `--quick` proves that they still run."""
+"""`make bench`: run comparisons and print a table of each. `--quick` proves that they still run."""
 
 import argparse
 import os
@@ -67,7 +67,7 @@ def main() -> None:
             table = as_markdown(title, run(Path(scratch), quick=options.quick))
         print(f"\n{table}\n\n{quietness}", flush=True)
         if not options.quick:
-            _keep(title, table)
+            _keep(title, table, f"Measured on {date.today()}: {describe_machine()}")
     if not options.quick:
         print(f"\nWritten to {RESULTS}; make docs copies it into the README.")
 
@@ -96,14 +96,15 @@ def _side_by_side(names: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _keep(title: str, table: str) -> None:
-    """Replace one table of the results; the others keep what they measured."""
+def _keep(title: str, table: str, stamp: str) -> None:
+    """Replace one table of the results; the others keep what they measured, when and where."""
     text = RESULTS.read_text() if RESULTS.exists() else ""
-    tables = {found[1]: found[0] for found in re.finditer(r"\*\*(.+)\*\*\n\n(?:\|.*\n?)+", text)}
-    tables[title] = table
-    ordered = [tables[each].strip() for each, _ in BENCHMARKS.values() if each in tables]
-    head = f"Measured on {date.today()}: {describe_machine()}"
-    RESULTS.write_text("\n\n".join([head, *ordered]) + "\n")
+    found = re.finditer(r"\*\*(.+)\*\*\n\n.+\n\n(?:\|.*\n?)+", text)
+    tables = {each[1]: each[0].strip() for each in found}
+    heading, _, rows = table.partition("\n\n")
+    tables[title] = f"{heading}\n\n{stamp}\n\n{rows}"
+    ordered = [tables[each] for each, _ in BENCHMARKS.values() if each in tables]
+    RESULTS.write_text("\n\n".join(ordered) + "\n")
 
 
 if __name__ == "__main__":

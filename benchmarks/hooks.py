@@ -102,12 +102,13 @@ def _whole_steps(scratch: Path, plain: Step, size: int, batch: int, *, rounds: i
     pairs = [(plain.train(), watched.train()) for _ in range(rounds)]
     idle = (hook.seconds() - before) / rounds
     hook.close()
-    difference = middle([with_hook / without - 1 for without, with_hook in pairs])
+    differences = sorted(with_hook / without - 1 for without, with_hook in pairs)
     step = middle([without for without, _ in pairs])
     return Row(
         "idle: debug=full at a step that saves nothing",
         f"{1000 * idle:.2f} ms, {idle / step:.3%} of the step; whole steps differ by "
-        f"{difference:+.1%}, which is noise",
+        f"{middle(differences):+.1%}, {rounds} pairs from {differences[0]:+.1%} to "
+        f"{differences[-1]:+.1%}",
     )
 
 
