@@ -19,6 +19,8 @@ HOME = {
     "CHANGELOG.md": "changelog.md",
 }
 """Pages from outside docs/, and what the site calls them."""
+MARK = ".made-by-docs-site"
+"""A file in what was built, which may be replaced."""
 
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]+)?\)")
 
@@ -49,6 +51,11 @@ def _relinked(link: "re.Match[str]", folder: Path) -> str:
 
 def build(directory: Path) -> None:
     """Replace a directory by the site; a warning ends it, and its text is on standard error."""
+    own = not directory.exists() or (directory / MARK).exists()
+    if not own and (directory.is_file() or any(directory.iterdir())):
+        sys.exit(
+            f"error: {directory} holds something else than this site; remove it, or name another."
+        )
     with tempfile.TemporaryDirectory(prefix="kennel-site-") as scratch:
         source = Path(scratch) / "docs"
         shutil.copytree(DOCUMENTS / "pictures", source / "pictures")
@@ -59,6 +66,7 @@ def build(directory: Path) -> None:
         subprocess.run(command, cwd=scratch, check=True)
         shutil.rmtree(directory, ignore_errors=True)
         shutil.copytree(Path(scratch) / "site", directory)
+        (directory / MARK).touch()
 
 
 if __name__ == "__main__":

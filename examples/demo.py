@@ -33,12 +33,14 @@ HYPERPARAMETERS = {
 LEAST_ACCURACY = 0.97
 START_SECONDS = 60
 QUESTIONS = 10
+MARK = ".made-by-demo"
+"""A file in a demo's directory, which the next demo may empty."""
 
 
 def main(directory: Path) -> None:
-    """Run the whole walk-through in a directory, which is emptied first."""
+    """Run the whole walk-through in a directory; that of an earlier demo is emptied first."""
     started = time.monotonic()
-    shutil.rmtree(directory, ignore_errors=True)
+    _empty(directory)
     _say(f"1/4  Writing 1,797 handwritten digits as JPEGs to {directory}/input/data/training")
     images = directory / "input/data/training"
     write_digits(images)
@@ -69,6 +71,18 @@ def main(directory: Path) -> None:
     print("  source .venv/bin/activate && ./launch.py run --data FOLDER")
     if accuracy < LEAST_ACCURACY:
         sys.exit(f"error: fewer than {LEAST_ACCURACY:.0%} of the held-out digits were recognised.")
+
+
+def _empty(directory: Path) -> None:
+    """Make the directory afresh; ends where it holds anything but an earlier demo."""
+    own = not directory.exists() or (directory / MARK).exists()
+    if not own and (directory.is_file() or any(directory.iterdir())):
+        sys.exit(
+            f"error: {directory} holds something else than a demo; remove it, or name another."
+        )
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    (directory / MARK).touch()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pytest
 from browser import browser
 
 from docs import site
+from examples import demo
 
 
 class _Page(HTMLParser):
@@ -53,6 +54,22 @@ def test_the_site_has_every_page_in_its_menu_and_in_its_search(built: Path) -> N
     assert sorted(named) == sorted(site.pages().values())
     found = {entry["location"].split("#")[0] for entry in json.loads(search(built))["items"]}
     assert len(found) == len(named)
+
+
+def test_a_directory_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for directory in (tmp_path, tmp_path / "thesis.txt"):
+        with pytest.raises(SystemExit, match="holds something else than this site"):
+            site.build(directory)
+        with pytest.raises(SystemExit, match="holds something else than a demo"):
+            demo.main(directory)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_earlier_site_is_replaced(built: Path) -> None:
+    (built / "left-over.html").touch()
+    site.build(built)
+    assert not (built / "left-over.html").exists()
 
 
 def search(built: Path) -> str:
