@@ -1,5 +1,6 @@
 """Model, endpoint configuration and endpoint: the requests, and waiting until one takes calls."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,7 +156,7 @@ def status(session: Session, name: str) -> dict[str, Any] | None:
 
 def bring_up(session: Session, call: Call) -> None:
     """Send what `endpoint_call` made, and wait until the endpoint takes calls. Raises UserError."""
-    name = call.request["EndpointName"]
+    name, started = call.request["EndpointName"], time.time()
     if call.operation == "CreateEndpoint":
         _wait_until_gone(session, name)
     try:
@@ -164,7 +165,7 @@ def bring_up(session: Session, call: Call) -> None:
         # It may have been sent again after its answer was lost; `_wait` sees whose endpoint it is.
         if call.operation != "CreateEndpoint" or not is_taken(error):
             raise
-    _wait(session, name, call.request["EndpointConfigName"])
+    _wait(session, name, call.request["EndpointConfigName"], started)
 
 
 def settle(session: Session, name: str) -> None:
@@ -186,7 +187,7 @@ def _wait_until_gone(session: Session, name: str) -> None:
             return
 
 
-def _wait(session: Session, name: str, config: str) -> None:
+def _wait(session: Session, name: str, config: str, started: float) -> None:
     """Wait until the endpoint takes calls.
 
     Raises:
@@ -208,12 +209,13 @@ def _wait(session: Session, name: str, config: str) -> None:
                 f"the same time, and not {config}: deploy again."
             )
         if state not in UNDER_WAY:
-            _refuse(session, name, found)
+            _refuse(session, name, found, started)
 
 
-def _refuse(session: Session, name: str, found: Mapping[str, Any]) -> None:
+def _refuse(session: Session, name: str, found: Mapping[str, Any], started: float) -> None:
     reader = LogReader(session.backend.client("logs"), endpoint_group(name), "")
-    for line in list(reader.new_lines())[-LAST_LINES:]:
+    # The machines of the deployment before have streams in the same group.
+    for line in reader.last_lines(LAST_LINES, since=started):
         session.console.quote(line)
     reason = str(found.get("FailureReason", "SageMaker gives no reason")).rstrip(".")
     kept = (

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,34 +59,43 @@ class Explained:
         return self.truth is not None and self.predictions[0][0] != self.truth
 
 
-def request(endpoint: str, path: Path, method: str, label: str | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Question:
+    """What is asked about every image."""
+
+    endpoint: str
+    method: str
+    label: str | None = None
+    """The class to explain; None for each image's answer."""
+    model: Mapping[str, str] = field(default_factory=dict)
+    """Which one, where the endpoint has several."""
+
+
+def request(asked: Question, path: Path) -> dict[str, Any]:
     """`InvokeEndpoint` for one image. Raises UserError where it cannot be read or is too large."""
-    given = prediction.request(endpoint, path, 1)
+    given = prediction.request(asked.endpoint, path, 1)
     del given["CustomAttributes"]
-    wanted = f"verbose=true; explain={method}; layer=true; thumbnail={THUMBNAIL}"
-    if label is not None:
-        wanted += f'; class="{quote(label)}"'  # headers are ASCII
-    return given | {"Accept": f"application/json; {wanted}"}
+    wanted = f"verbose=true; explain={asked.method}; layer=true; thumbnail={THUMBNAIL}"
+    if asked.label is not None:
+        wanted += f'; class="{quote(asked.label)}"'  # headers are ASCII
+    return {**given, **asked.model, "Accept": f"application/json; {wanted}"}
 
 
-def explain_all(
-    runtime: Any, endpoint: str, paths: Sequence[Path], method: str, label: str | None
-) -> Iterator[Explained]:
+def explain_all(runtime: Any, asked: Question, paths: Sequence[Path]) -> Iterator[Explained]:
     """Every image in order, a few at a time. Raises UserError, ClientError."""
-    one = partial(_explain, runtime, endpoint, method, label)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(one, paths)
+        yield from pool.map(partial(_explain, runtime, asked), paths)
 
 
-def _explain(runtime: Any, endpoint: str, method: str, label: str | None, path: Path) -> Explained:
+def _explain(runtime: Any, asked: Question, path: Path) -> Explained:
     try:
-        given = request(endpoint, path, method, label)
+        given = request(asked, path)
     except UserError as error:
         return Explained(path, (), refusal=str(error))
     try:
         answer = _ask(runtime, given)
     except ClientError as error:
-        if prediction.is_about_the_image(error) and label is None:
+        if prediction.is_about_the_image(error) and asked.label is None:
             return Explained(path, (), refusal=_said(error))
         raise
     found = Explained(
@@ -95,8 +104,8 @@ def _explain(runtime: Any, endpoint: str, method: str, label: str | None, path: 
         _evidence(answer),
         _address(answer["explanation"]["thumbnail"]),
     )
-    if label is None and found.is_wrong:
-        again = _ask(runtime, request(endpoint, path, method, found.truth))
+    if asked.label is None and found.is_wrong:
+        again = _ask(runtime, request(replace(asked, label=found.truth), path))
         return Explained(path, found.predictions, found.evidence, found.thumbnail, _evidence(again))
     return found
 

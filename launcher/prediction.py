@@ -54,16 +54,6 @@ def spread(paths: Sequence[Path], limit: int) -> list[Path]:
     return [paths[place * len(paths) // limit] for place in range(limit)]
 
 
-def of_several(target: str | None, component: str | None) -> dict[str, str]:
-    """Which model is meant, where an endpoint has several: a job's, or a component."""
-    chosen: dict[str, str] = {}
-    if target:
-        chosen["TargetModel"] = f"{target.removesuffix('.tar.gz')}.tar.gz"
-    if component:
-        chosen["InferenceComponentName"] = component
-    return chosen
-
-
 def request(endpoint: str, path: Path, top: int) -> dict[str, Any]:
     """`InvokeEndpoint` for one image. Raises Refused where it cannot be read or is too large."""
     try:

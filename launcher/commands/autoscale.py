@@ -2,9 +2,9 @@
 
 import argparse
 
-from container.errors import UserError
 from launcher import autoscaling
 from launcher.autoscaling import Scaling
+from launcher.commands import asked
 from launcher.session import Session
 
 HELP = "scale the endpoint with its requests"
@@ -13,7 +13,7 @@ HELP = "scale the endpoint with its requests"
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     usual = Scaling()
-    parser.add_argument("--endpoint", metavar="NAME", help="(the last one)")
+    asked.endpoint_flag(parser)
     parser.add_argument(
         "--min",
         type=int,
@@ -58,9 +58,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(session: Session, options: argparse.Namespace) -> int:
     """Register the endpoint, and give it a policy; both may be done again with other numbers."""
-    name = options.endpoint or session.last("endpoint")
-    if not name:
-        raise UserError("There is no endpoint yet: run `./launch.py deploy` first.")
+    name = asked.endpoint_name(session, options)
     scaling = Scaling(
         options.min,
         options.max,

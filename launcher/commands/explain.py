@@ -9,7 +9,8 @@ from typing import Any
 from container.errors import UserError
 from launcher import clarify, dataset, explanation, explanation_page, names, prediction
 from launcher.api import Call
-from launcher.explanation import Explained
+from launcher.commands import asked
+from launcher.explanation import Explained, Question
 from launcher.session import Session
 
 HELP = "show what the endpoint looks at in a folder of images, as a page"
@@ -20,7 +21,8 @@ PROGRESS = 25
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("images", metavar="FOLDER", help="of images, or one image")
-    parser.add_argument("--endpoint", metavar="NAME", help="endpoint to ask (the last one)")
+    asked.endpoint_flag(parser)
+    asked.model_flags(parser)
     parser.add_argument(
         "--method",
         choices=explanation.METHODS,
@@ -48,16 +50,13 @@ def run(session: Session, options: argparse.Namespace) -> int:
     """One request per image, and a page of the answers."""
     if options.limit < 1:
         raise UserError(f"--limit must be at least 1, got {options.limit}.")
-    name = options.endpoint or session.last("endpoint")
-    if not name:
-        raise UserError(
-            "There is no endpoint yet: run `./launch.py deploy` first, or give --endpoint NAME."
-        )
+    name = asked.endpoint_name(session, options)
     if options.clarify:
-        return _clarify(session, str(name), options)
+        return _clarify(session, name, options)
     paths = prediction.images([options.images])
+    question = Question(name, options.method, options.label, asked.model(options))
     if options.dry_run:
-        given = explanation.request(name, paths[0], options.method, options.label)
+        given = explanation.request(question, paths[0])
         given["Body"] = f"the bytes of {paths[0]}"
         session.show([Call("sagemaker-runtime", "InvokeEndpoint", given)])
         return 0
@@ -68,7 +67,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
     console.head(f"Explaining {len(chosen)} of {len(paths)} images by {name} ({options.method})")
     found: list[Explained] = []
     runtime = session.backend.client("sagemaker-runtime")
-    for each in explanation.explain_all(runtime, name, chosen, options.method, options.label):
+    for each in explanation.explain_all(runtime, question, chosen):
         found.append(each)
         if len(found) % PROGRESS == 0:
             console.say(f"  {len(found)} of {len(chosen)}")

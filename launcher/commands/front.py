@@ -2,8 +2,8 @@
 
 import argparse
 
-from container.errors import UserError
 from launcher import front
+from launcher.commands import asked
 from launcher.session import Session
 
 HELP = "put a Lambda with a URL in front of the endpoint"
@@ -11,7 +11,7 @@ HELP = "put a Lambda with a URL in front of the endpoint"
 
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
-    parser.add_argument("--endpoint", metavar="NAME", help="(the last one)")
+    asked.endpoint_flag(parser)
     parser.add_argument(
         "--provisioned",
         type=int,
@@ -23,9 +23,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(session: Session, options: argparse.Namespace) -> int:
     """Role, log, function, alias, URL."""
-    name = options.endpoint or session.last("endpoint")
-    if not name:
-        raise UserError("There is no endpoint yet: run `./launch.py deploy` first.")
+    name = asked.endpoint_name(session, options)
     identity = session.backend.client("sts").get_caller_identity()
     calls = front.calls(
         session.settings.project,

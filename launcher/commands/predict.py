@@ -8,6 +8,7 @@ from typing import Any
 from container.errors import UserError
 from launcher import endpoint, prediction
 from launcher.api import Call
+from launcher.commands import asked
 from launcher.prediction import Refused
 from launcher.session import Session
 
@@ -19,14 +20,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="image file, or folder of images"
     )
-    parser.add_argument("--endpoint", metavar="NAME", help="endpoint to ask (the last one)")
-    model = parser.add_mutually_exclusive_group()
-    model.add_argument(
-        "--target",
-        metavar="JOB",
-        help="whose model, of an endpoint with many (deploy --multi-model)",
-    )
-    model.add_argument("--component", metavar="NAME", help="which component (deploy --components)")
+    asked.endpoint_flag(parser)
+    asked.model_flags(parser)
     parser.add_argument("--top", type=int, default=3, metavar="K", help="labels per image (3)")
 
 
@@ -34,13 +29,9 @@ def run(session: Session, options: argparse.Namespace) -> int:
     """One request per image, one row per answer."""
     if options.top < 1:
         raise UserError(f"--top must be at least 1, got {options.top}.")
-    name = options.endpoint or session.last("endpoint")
-    if not name:
-        raise UserError(
-            "There is no endpoint yet: run `./launch.py deploy` first, or give --endpoint NAME."
-        )
+    name = asked.endpoint_name(session, options)
     paths = prediction.images(options.images)
-    chosen = prediction.of_several(options.target, options.component)
+    chosen = asked.model(options)
     if options.dry_run:
         session.show([_first_call(session, name, paths[0], options.top, chosen)])
         return 0

@@ -467,7 +467,7 @@ def test_a_transform_takes_a_place_in_s3(cloud: Workspace) -> None:
     model = ("--model", "s3://photos/model.tar.gz", "--image", IMAGE)
     shown = cloud.run("transform", "s3://photos/unlabelled", *model, "--dry-run").json
     source = shown["requests"][1]["request"]["TransformInput"]["DataSource"]["S3DataSource"]
-    assert source == {"S3DataType": "S3Prefix", "S3Uri": "s3://photos/unlabelled"}
+    assert source == {"S3DataType": "S3Prefix", "S3Uri": "s3://photos/unlabelled/"}
 
 
 def test_a_transform_is_created_with_a_model(cloud: Workspace, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from serving_artifacts import encoded, photograph
 
 from container.errors import UserError
 from launcher import clarify, explanation, explanation_page
-from launcher.explanation import Evidence, Explained
+from launcher.explanation import Evidence, Explained, Question
 
 pytest_plugins = ("launcher_fixtures", "launcher_moto")
 
@@ -131,7 +131,7 @@ def test_pictures_from_elsewhere_are_refused(images: Path) -> None:
             return {"Body": io.BytesIO(json.dumps(content).encode())}
 
     with pytest.raises(UserError, match="does not explain its answers"):
-        list(explanation.explain_all(Runtime(), "e", [images / "plain/0.jpg"], "cam", None))
+        list(explanation.explain_all(Runtime(), Question("e", "cam"), [images / "plain/0.jpg"]))
 
 
 def test_clarify_is_refused_on_this_machine(workspace: Workspace, images: Path) -> None:

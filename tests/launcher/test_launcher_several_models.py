@@ -48,6 +48,9 @@ def test_models_of_one_endpoint_are_loaded_when_they_are_asked_for(
         answer = workspace.run("predict", "--target", target, image, "--json")
         assert answer.code == 0, answer.stderr
         assert answer.json["predictions"][str(image)]
+    explained = workspace.run("explain", "--target", "cats", image, "--json")
+    assert explained.code == 0, explained.stderr
+    assert explained.json["images"] == 1
     log = workspace.client.folder.directory(ENDPOINT, "kennel") / "log.txt"
     assert log.is_file()
     assert "TargetModel is needed" in workspace.run("predict", image).stderr
