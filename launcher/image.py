@@ -9,8 +9,13 @@ from pathlib import Path
 from container.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[1] / "build_and_push.sh"
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-"""Credentials in the environment."""
+WIN_OVER_PROFILES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_PROFILE",
+)
+"""What the aws command heeds before AWS_PROFILE."""
 
 
 def arguments(
@@ -61,9 +66,8 @@ def _environment(inherited: Mapping[str, str], profile: str | None) -> dict[str,
     """The script's environment: its `aws` works as whom the other commands work as."""
     if not profile:
         return dict(inherited)
-    # The aws command takes keys before a profile that the environment names; boto3 is told the
-    # profile by name, and takes it before keys.
-    kept = {name: value for name, value in inherited.items() if name not in KEYS}
+    # boto3 is told the profile by name, and heeds nothing else.
+    kept = {name: value for name, value in inherited.items() if name not in WIN_OVER_PROFILES}
     return kept | {"AWS_PROFILE": profile}
 
 

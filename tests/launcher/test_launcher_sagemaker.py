@@ -310,7 +310,8 @@ def test_push_works_as_the_profile_that_was_chosen(
     commands.mkdir()
     answers = {
         "docker": 'case "$*" in version*) echo amd64 ;; login*) cat >/dev/null ;; esac',
-        "aws": f'echo "$AWS_PROFILE ${{AWS_ACCESS_KEY_ID-no keys}} $1 $2" >>{tmp_path}/asked\n'
+        "aws": 'echo "$AWS_DEFAULT_PROFILE$AWS_PROFILE ${AWS_ACCESS_KEY_ID-no keys} $1 $2" '
+        f">>{tmp_path}/asked\n"
         'case "$*" in "sts get-caller-identity"*) echo 123456789012 ;; esac',
     }
     for name, body in answers.items():
@@ -321,6 +322,7 @@ def test_push_works_as_the_profile_that_was_chosen(
     keys = "aws_access_key_id = x\naws_secret_access_key = x\n"
     configuration.write_text(f"[profile work]\nregion = {REGION}\n{keys}")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(configuration))
+    monkeypatch.setenv("AWS_DEFAULT_PROFILE", "another")
 
     answer = cloud.run("push", "--aws-profile", "work", "--json")
     assert answer.code == 0, answer.stderr
@@ -329,6 +331,7 @@ def test_push_works_as_the_profile_that_was_chosen(
     assert "work no keys sts get-caller-identity" in asked
     assert "work no keys ecr get-login-password" in asked
     assert {line.split()[0] for line in asked} == {"work"}
+    monkeypatch.delenv("AWS_DEFAULT_PROFILE")
     (cloud.path / ".kennel/state.json").unlink()
     (tmp_path / "asked").unlink()
     assert cloud.run("push").code == 0
