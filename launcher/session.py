@@ -1,5 +1,6 @@
 """One command's surroundings: settings, backend, memory and console."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,10 +94,14 @@ def _paid(call: Call) -> list[dict[str, Any]]:
         return [_machine("training", request["ResourceConfig"], request["StoppingCondition"])]
     if call.operation == "CreateHyperParameterTuningJob":
         definition = request["TrainingJobDefinition"]
-        limits = request["HyperParameterTuningJobConfig"]["ResourceLimits"]
+        config = request["HyperParameterTuningJobConfig"]
+        limits = config["ResourceLimits"]
         entry = _machine("tuning", definition["ResourceConfig"], definition["StoppingCondition"])
         entry["instances"] *= limits["MaxParallelTrainingJobs"]
-        jobs = limits.get("MaxNumberOfTrainingJobs")
+        # A grid has no number of its own: it is every combination of its lists.
+        lists = config["ParameterRanges"].get("CategoricalParameterRanges", [])
+        every = math.prod(len(entry["Values"]) for entry in lists)
+        jobs = limits.get("MaxNumberOfTrainingJobs", every)
         return [{**entry, "jobs": jobs, "longest_seconds_are_for": "each job"}]
     if call.operation == "CreateProcessingJob":
         resources = request["ProcessingResources"]["ClusterConfig"]

@@ -112,11 +112,6 @@ def answers_for(images: Sequence[str], answers: Sequence[str]) -> list[str | Non
     ]
 
 
-def answer_for(image: str, answers: Sequence[str]) -> str | None:
-    """The name of one image's answer."""
-    return answers_for([image], answers)[0]
-
-
 def _tails(name: str) -> Iterator[str]:
     """The name, then without its first folder, and so on to the last part."""
     parts = PurePosixPath(name).parts

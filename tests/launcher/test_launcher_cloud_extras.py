@@ -495,7 +495,7 @@ def test_a_transform_is_created_with_a_model(cloud: Workspace, tmp_path: Path) -
 def test_answers_are_found_whichever_folders_are_kept(
     image: str, answers: list[str], found: str | None
 ) -> None:
-    assert transform.answer_for(image, answers) == found
+    assert transform.answers_for([image], answers) == [found]
 
 
 def test_what_this_machine_has_not_is_refused_with_the_way_out(workspace: Workspace) -> None:

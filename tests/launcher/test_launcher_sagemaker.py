@@ -105,6 +105,8 @@ def test_a_grid_says_how_many_trials_it_starts(cloud: Workspace) -> None:
     given = ("--strategy", "Grid", "--range", "lr=0.1,0.01", "batch-size=16,32,64", "--no-wait")
     shown = cloud.run("tune", "--data", cloud.data, *given).stdout
     assert "Grid, every combination, 6 trials, 2 at a time" in shown
+    (paid,) = cloud.run("tune", "--data", cloud.data, *given, "--dry-run").json["paid_by_the_hour"]
+    assert paid["jobs"] == 6
 
 
 def test_a_folder_is_uploaded_once_and_again_when_it_changes(
