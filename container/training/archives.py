@@ -1,11 +1,14 @@
 """Unpack what people upload in place of a folder: `.tar`, `.tar.gz`, `.tgz` and `.zip`."""
 
+import os
 import shutil
 import zipfile
 import zlib
 from pathlib import Path
 
+from container import images
 from container.errors import UserError
+from container.image_files import Rejected
 from container.tar import tarfile
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -29,8 +32,10 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(SUFFIXES)
 
 
-def unpack(archive: Path, directory: Path) -> None:
-    """Extract the regular files of an archive; links, devices and outside paths are refused.
+def unpack(archive: Path, directory: Path, rejected: list[Rejected]) -> None:
+    """Extract the regular files of an archive, and hard links to them; nothing goes outside.
+
+    Images that are anything else, such as symbolic links, go to `rejected`.
 
     Raises:
         UserError: not an archive, damaged, unsafe, or larger than the disk.
@@ -41,17 +46,36 @@ def unpack(archive: Path, directory: Path) -> None:
         if archive.name.lower().endswith(".zip"):
             _unpack_zip(archive, directory, room)
         else:
-            _unpack_tar(archive, directory, room)
+            _unpack_tar(archive, directory, room, rejected)
     except _DAMAGE as error:
         raise UserError(f"The archive {archive} cannot be unpacked: {error}.") from None
 
 
-def _unpack_tar(archive: Path, directory: Path, room: int) -> None:
+def _unpack_tar(archive: Path, directory: Path, room: int, rejected: list[Rejected]) -> None:
     with tarfile.open(archive) as tar:
         for count, member in enumerate(tar, start=1):
             room = _take(room, member.size, count, archive)
             if member.isfile() or member.isdir():
                 tar.extract(member, directory, filter="data")
+            elif not _linked(member, directory) and member.name.lower().endswith(images.SUFFIXES):
+                place = Path(f"{archive}:{member.name}")
+                rejected.append(Rejected(place, "This is no file, and no hard link to one."))
+
+
+def _linked(member: tarfile.TarInfo, directory: Path) -> bool:
+    """Make a member that is a hard link; whether it is one, to a file that was extracted."""
+    if not member.islnk():
+        return False
+    # Not by `extract`: where the file is missing, it makes what the archive has by that name.
+    member = member.replace(linkname=member.linkname.lstrip("/"), deep=False)
+    member = tarfile.data_filter(member, str(directory))
+    path, target = directory / member.name, directory / member.linkname
+    if not target.is_file():
+        return False
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(target, path)
+    return True
 
 
 def _unpack_zip(archive: Path, directory: Path, room: int) -> None:

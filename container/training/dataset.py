@@ -51,7 +51,7 @@ class Dataset:
     validation: Split
     test: Split
     rejected: tuple[Rejected, ...] = ()
-    """Images that have no class."""
+    """Images that have no class, or are no files."""
     parted: bool = False
     """Whether the other processes hold other images."""
 
@@ -148,7 +148,13 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
             f"There are no training images in {root}/{classes[empty[0]]}, so its class "
             f"cannot be learned; names must end in {', '.join(SUFFIXES)}."
         )
-    return replace(_complete(classes, splits, hyperparameters), rejected=found.rejected)
+    loose = [
+        Rejected(image, "It is in no class's folder.")
+        for folder in found.roots.values()
+        for image in sorted(folder.images, key=lambda image: image.name)
+    ]
+    images = _complete(classes, splits, hyperparameters)
+    return replace(images, rejected=(*found.rejected, *loose))
 
 
 def _nested_splits(root: Folder) -> dict[str, Folder]:
@@ -156,12 +162,15 @@ def _nested_splits(root: Folder) -> dict[str, Folder]:
     by_name = {name.lower(): folder for name, folder in root.folders.items()}
     if not any(name in by_name for name in _SPLIT_NAMES["train"]):
         return {"train": root}
-    return {
+    nested = {
         split: by_name[name]
         for split, names in _SPLIT_NAMES.items()
         for name in names
         if name in by_name
     }
+    # Images beside the folders of the splits have no class.
+    nested["train"] = replace(nested["train"], images=[*root.images, *nested["train"].images])
+    return nested
 
 
 def _list_images(root: Folder, classes: Sequence[str]) -> Split:

@@ -1,13 +1,15 @@
 """A channel's images as a tree of folders, whether they lie on disk or in archives."""
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from container.errors import UserError
 from container.image_files import ImageFile, Member, Rejected
 from container.images import SUFFIXES
+from container.progress import say
 from container.training import archives, tar_shards
 
 _IGNORED = (".", "__MACOSX")
@@ -30,6 +32,21 @@ class Folder:
             folder = folder.folders.setdefault(name, Folder(f"{folder.title}/{name}"))
         return folder
 
+    def add(self, other: "Folder") -> None:
+        """Put in here what another folder holds."""
+        self.images += other.images
+        for name, folder in other.folders.items():
+            self.inside(name).add(folder)
+
+    def forget_empty(self) -> None:
+        """Leave out the folders in here that hold no image: they are no classes."""
+        self.folders = {name: each for name, each in self.folders.items() if any(each.all_images())}
+
+    def opened(self, name: str) -> "Folder":
+        """A folder in here, with the images beside it: they are in no folder below it either."""
+        inner = self.folders[name]
+        return Folder(inner.title, inner.folders, [*self.images, *inner.images])
+
     def all_images(self) -> Iterator[ImageFile]:
         """The images in here and in every folder below, in the order of their names."""
         yield from sorted(self.images, key=lambda image: image.name)
@@ -38,10 +55,10 @@ class Folder:
 
 
 def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Folder:
-    """The folders of a channel, or what its archives hold; lone wrapping folders are opened.
+    """What a channel's folders and archives hold together; lone wrapping folders are opened.
 
-    Uncompressed tar archives are read where they lie, others are unpacked under `scratch`. What
-    has no class goes to `rejected`.
+    Uncompressed tar archives are read where they lie, others are unpacked under `scratch`, each
+    for itself: they may hold the same names. What cannot be used goes to `rejected`.
 
     Raises:
         UserError: there is no such channel, or a part of it cannot be read.
@@ -52,29 +69,53 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
         found = sorted(path for path in channel.iterdir() if archives.is_archive(path))
     except OSError as error:
         raise _unreadable(channel, error) from None
-    folder = Folder(str(channel))
-    for archive in found:
-        if tar_shards.is_uncompressed(archive):
-            _add_members(folder, archive, rejected)
-        else:
-            archives.unpack(archive, scratch)
+    loose = Folder(str(channel))
+    _add_files(loose, channel, (), rejected)
     if not found:
-        _add_files(folder, channel, (), rejected)
-    elif scratch.is_dir():
-        _add_files(folder, scratch, (), rejected)
+        return _without_wrappers(loose)
+    loose.forget_empty()
+    if loose.folders:
+        say(f"The channel {channel.name} holds archives and folders of images: both are used.")
+    parts = [loose]
+    for archive in found:
+        part = Folder(str(channel))
+        if tar_shards.is_uncompressed(archive):
+            _add_members(part, archive, rejected)
+        else:
+            archives.unpack(archive, scratch / archive.name, rejected)
+            _add_files(part, scratch / archive.name, (), rejected)
+        parts.append(part)
+    return _without_wrappers(_together(parts))
+
+
+def _together(parts: Sequence[Folder]) -> Folder:
+    """What all parts hold; a folder that only wraps what others hold right away is opened."""
+    holders = Counter(name for part in parts for name in part.folders)
+    whole = Folder(parts[0].title)
+    for part in parts:
+        names = tuple(part.folders)
+        inner = part.folders[names[0]].folders if len(names) == 1 else {}
+        wraps = any(holders[name] for name in inner if name not in names)
+        whole.add(part.opened(names[0]) if wraps and holders[names[0]] == 1 else part)
+    return whole
+
+
+def _without_wrappers(folder: Folder) -> Folder:
     while len(folder.folders) == 1:
-        (only,) = folder.folders.values()
+        ((name, only),) = folder.folders.items()
         if not only.folders:
             break
-        folder = only
+        folder = folder.opened(name)
     return folder
 
 
 def _add_members(folder: Folder, archive: Path, rejected: list[Rejected]) -> None:
-    for names, member in tar_shards.read(archive):
-        if names is None:
-            rejected.append(Rejected(member, "Its sample has no .cls file, so no class."))
-        elif not any(name.startswith(_IGNORED) for name in (*names, member.name)):
+    for found in tar_shards.read(archive):
+        if isinstance(found, Rejected):
+            rejected.append(found)
+            continue
+        names, member = found
+        if not any(name.startswith(_IGNORED) for name in (*names, member.name)):
             folder.inside(*names).images.append(member)
 
 

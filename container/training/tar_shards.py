@@ -6,10 +6,11 @@ class's number or name. https://github.com/webdataset/webdataset
 
 import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from container.errors import UserError
-from container.image_files import Member
+from container.image_files import Member, Rejected
 from container.images import SUFFIXES
 from container.training.archives import MAX_MEMBERS
 
@@ -23,35 +24,67 @@ def is_uncompressed(archive: Path) -> bool:
     return archive.name.lower().endswith(".tar") and header[257:262] == b"ustar"
 
 
-def read(archive: Path) -> Iterator[tuple[tuple[str, ...] | None, Member]]:
-    """Each image of an archive, with the folders that it is in.
+@dataclass
+class _Index:
+    """What an archive holds, as its headers say."""
 
-    A sample's class counts as the innermost folder; where it is missing there are no folders.
+    images: list[Member] = field(default_factory=list)
+    links: list[tuple[Member, str]] = field(default_factory=list)
+    """Hard links that are named as images are, and the paths that they lead to."""
+    rejected: list[Rejected] = field(default_factory=list)
+    classes: dict[str, str] = field(default_factory=dict)
+    """The class of each sample, by its key."""
+
+    def add(self, info: tarfile.TarInfo, member: Member) -> None:
+        """Take note of a member. Raises ValueError where it should name a class and does not."""
+        plain = info.isreg() and not info.issparse()
+        if not member.name.lower().endswith(SUFFIXES):
+            if plain and member.path.endswith(".cls"):
+                self.classes[_key(member.path)] = _class_name(member)
+        elif plain:
+            self.images.append(member)
+        elif info.islnk():
+            self.links.append((member, info.linkname))
+        elif not info.isdir():
+            self.rejected.append(Rejected(member, "This is no file, and no hard link to one."))
+
+    def follow_links(self) -> None:
+        """Count hard links among the images: each is where the file is that it leads to."""
+        targets = {image.path: image for image in self.images} if self.links else {}
+        for link, path in self.links:
+            if path in targets:
+                self.images.append(replace(targets[path], path=link.path))
+            else:
+                self.rejected.append(Rejected(link, "This is a link to no image of its archive."))
+
+
+def read(archive: Path) -> Iterator[tuple[tuple[str, ...], Member] | Rejected]:
+    """Each image of an archive, with the folders that it is in, or why it cannot be used.
+
+    A sample's class counts as the innermost folder.
 
     Raises:
         UserError: the archive is damaged.
     """
-    images: list[Member] = []
-    classes: dict[str, str] = {}
+    index = _Index()
     try:
-        for member in _members(archive):
-            if member.name.lower().endswith(SUFFIXES):
-                images.append(member)
-            elif member.path.endswith(".cls"):
-                classes[_key(member.path)] = _class_name(member)
+        for info in _infos(archive):
+            index.add(info, Member(archive, info.name, info.offset_data, info.size))
     except (tarfile.TarError, OSError, ValueError) as error:
         raise UserError(f"The archive {archive} cannot be read: {error}. Make it again.") from None
-    for image in images:
+    index.follow_links()
+    for image in index.images:
         folders = tuple(part for part in image.path.split("/")[:-1] if part not in {"", "."})
-        if not classes:
+        if not index.classes:
             yield folders, image
-        elif _key(image.path) in classes:
-            yield (*folders, classes[_key(image.path)]), image
+        elif _key(image.path) in index.classes:
+            yield (*folders, index.classes[_key(image.path)]), image
         else:
-            yield None, image
+            yield Rejected(image, "Its sample has no .cls file, so no class.")
+    yield from index.rejected
 
 
-def _members(archive: Path) -> Iterator[Member]:
+def _infos(archive: Path) -> Iterator[tarfile.TarInfo]:
     size = archive.stat().st_size
     with tarfile.open(archive, "r:") as tar:
         count = 0
@@ -63,8 +96,7 @@ def _members(archive: Path) -> Iterator[Member]:
                 raise ValueError(f"it has more than {MAX_MEMBERS:,} members")
             if info.offset_data + info.size > size:
                 raise ValueError("it ends early")
-            if info.isreg() and not info.issparse():
-                yield Member(archive, info.name, info.offset_data, info.size)
+            yield info
 
 
 def _key(path: str) -> str:

@@ -95,6 +95,103 @@ def test_an_archive_in_a_channel_is_unpacked(
     assert sizes(found) == (12, 12, 12)
 
 
+def contents(found: Dataset) -> set[bytes]:
+    return {path.read_bytes() for split in found.splits().values() for path in split.paths}
+
+
+def reasons(found: Dataset) -> dict[str, str]:
+    return {entry.path.name: entry.reason for entry in found.rejected}
+
+
+def test_archives_that_hold_the_same_names_are_used_together(tmp_path: Path) -> None:
+    whole = write_images(tmp_path / "whole", count=20)
+    (tmp_path / "channel").mkdir()
+    for number in range(2):
+        with zipfile.ZipFile(tmp_path / f"channel/{number}.zip", "w") as zipped:
+            for index in range(10):
+                for name in ("cat", "dog"):
+                    image = whole / name / f"{10 * number + index:02d}.jpg"
+                    zipped.write(image, f"{name}/{index:02d}.jpg")
+    found = find(tmp_path, train=tmp_path / "channel")
+    assert sum(sizes(found)) == 40
+    assert contents(found) == {path.read_bytes() for path in whole.rglob("*.jpg")}
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"), [("more.tar", pack_tar), ("more.tgz", pack_tar_gz), ("more.zip", pack_zip)]
+)
+@pytest.mark.parametrize("splits", [(), ("train", "valid")])
+def test_an_archive_and_the_folders_beside_it_are_used_together(
+    tmp_path: Path,
+    name: str,
+    pack: Callable[[Path, Path], None],
+    splits: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for split in splits or (".",):
+        write_images(tmp_path / "more" / split, ("dog", "emu"), count=10)
+        write_images(tmp_path / "channel" / split, count=20)
+    pack(tmp_path / "more", tmp_path / "channel" / name)
+    (tmp_path / "channel/notes").mkdir()
+    found = find(tmp_path, train=tmp_path / "channel")
+    assert found.classes == ("cat", "dog", "emu")
+    assert sum(sizes(found)) == 60 * (len(splits) or 1)
+    assert "holds archives and folders of images: both are used." in capsys.readouterr().out
+
+
+def test_images_outside_the_folders_of_classes_are_listed(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        write_images(tmp_path / "data/dogs" / split)
+    image = tmp_path / "data/dogs/train/cat/00.jpg"
+    places = {
+        "root.jpg": "data",
+        "wrapper.jpg": "data/dogs",
+        "train.jpg": "data/dogs/train",
+        "valid.jpg": "data/dogs/valid",
+    }
+    for name, folder in places.items():
+        (tmp_path / folder / name).write_bytes(image.read_bytes())
+    found = find(tmp_path, train=tmp_path / "data")
+    assert found.classes == ("cat", "dog")
+    assert sizes(found) == (12, 12, 0)
+    assert reasons(found) == dict.fromkeys(places, "It is in no class's folder.")
+
+
+@pytest.mark.parametrize("name", ["data.tar", "data.tar.gz"])
+def test_hard_links_in_an_archive_are_images_and_other_links_are_listed(
+    tmp_path: Path, name: str
+) -> None:
+    images = write_images(tmp_path / "images", count=10)
+    for path in sorted(images.rglob("*.jpg")):
+        path.with_name(f"x{path.name}").hardlink_to(path)
+    (images / "cat/far.jpg").symlink_to("/etc/passwd")
+    (tmp_path / "channel").mkdir()
+    with tarfile.open(tmp_path / "channel" / name, "w:gz" if name.endswith("gz") else "w") as tar:
+        tar.add(images, ".")
+        for linked, target in (("lost", "cat/gone.jpg"), ("far", "cat/far.jpg")):
+            link = tarfile.TarInfo(f"./cat/{linked}-link.jpg")
+            link.type, link.linkname = tarfile.LNKTYPE, f"./{target}"
+            tar.addfile(link)
+    found = find(tmp_path, train=tmp_path / "channel")
+    assert sum(sizes(found)) == 40
+    assert Counter(path.read_bytes() for path in found.train.paths).most_common(1)[0][1] == 2
+    assert contents(found) == {path.read_bytes() for path in images.glob("*/0*.jpg")}
+    assert set(reasons(found)) == {"far.jpg", "far-link.jpg", "lost-link.jpg"}
+
+
+def test_a_hard_link_cannot_lead_outside(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", count=10)
+    (tmp_path / "channel").mkdir()
+    for name, target in (("cat/0.jpg", "../../../secret.jpg"), ("../../evil.jpg", "cat/00.jpg")):
+        with tarfile.open(tmp_path / "channel/data.tgz", "w:gz") as tar:
+            tar.add(images, ".")
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.LNKTYPE, target
+            tar.addfile(link)
+        with pytest.raises(UserError, match="cannot be unpacked"):
+            find(tmp_path, train=tmp_path / "channel")
+
+
 def hostile_tar(path: Path, **attributes: object) -> Path:
     path.parent.mkdir()
     member = tarfile.TarInfo("evil.jpg")

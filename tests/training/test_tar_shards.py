@@ -112,6 +112,22 @@ def test_a_shard_that_ends_early_is_refused(tmp_path: Path, share: float) -> Non
         find(tmp_path, channel)
 
 
+def test_a_shard_without_classes_beside_one_with_them_is_listed(
+    tmp_path: Path, images: list[tuple[str, bytes]]
+) -> None:
+    lacking = {f"b{name}": each for name, each in samples(images).items() if name.endswith(".jpg")}
+    write_tar(tmp_path / "channel/a.tar", samples(images))
+    write_tar(tmp_path / "channel/b.tar", lacking)
+    channel = write_tar(
+        tmp_path / "channel/c.tar", {f"emu/{number}.jpg": images[number][1] for number in range(2)}
+    )
+    found = find(tmp_path, channel)
+    assert found.classes == ("cat", "dog", "emu")
+    assert sum(len(split) for split in found.splits().values()) == 42
+    assert {entry.path.name for entry in found.rejected} == set(lacking)
+    assert {entry.reason for entry in found.rejected} == {"It is in no class's folder."}
+
+
 def test_training_on_shards_lists_what_it_cannot_use(
     opt_ml: OptMl, images: list[tuple[str, bytes]]
 ) -> None:
