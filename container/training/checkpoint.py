@@ -23,6 +23,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from container.errors import UserError
 from container.progress import say
 from container.training.world import World
 
@@ -104,8 +105,12 @@ class Checkpoints:
         Returns:
             how far that training had come, the network's state after its best epoch, and the
             moving average of its weights.
+
+        Raises:
+            UserError: there are checkpoints, and the disk gives none of them.
         """
-        newest = self._newest(network) if self._world.is_main else b""
+        with self._world.together():
+            newest = self._newest(network) if self._world.is_main else b""
         # The other processes may see another disk, or none of its files yet.
         content = self._world.from_main(newest)
         if not content:
@@ -116,20 +121,32 @@ class Checkpoints:
         return position, _under("best/", tensors), _under("average/", tensors)
 
     def _newest(self, network: nn.Module) -> bytes:
-        """The newest checkpoint that is whole; nothing where there is none."""
+        """The newest checkpoint that is whole; nothing where there is none. Raises UserError."""
+        unread: OSError | None = None
         for path in self._paths():
             try:
                 content = path.read_bytes()
+            except OSError as error:
+                # It may well be whole, and the disk be better the next time.
+                say(f"Passed over {path.name}: {error.strerror}.")
+                unread = error
+                continue
+            try:
                 tensors = load(content)
                 position = _position(tensors)
                 _check_fits(network, tensors)
-            except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            except (SafetensorError, ValueError, KeyError, TypeError) as error:
                 say(f"Ignored {path.name}: it cannot be read ({error}).")
                 # Or it would count as the newest, for which older ones are removed.
                 path.unlink(missing_ok=True)
                 continue
             say(f"Resumed from {path.name}: epoch {position.epoch + 1}, step {position.step}.")
             return content
+        if unread:
+            raise UserError(
+                f"The checkpoints in {self.directory} cannot be read: {unread.strerror}. Start the "
+                "job again once they can be, or remove them to start anew."
+            )
         if any(self.directory.glob("checkpoint-*")):
             say(f"Starting anew: no checkpoint in {self.directory} is of these settings and data.")
         return b""

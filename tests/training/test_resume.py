@@ -1,5 +1,7 @@
 """A training that is killed again and again ends with the very weights of one that was not."""
 
+import errno
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -7,9 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from forked_training import ForkedTraining
 from opt_ml import QUICK, OptMl, write_images
 from safetensors.torch import load_file, save_file
+
+from container.errors import UserError
+from container.training.checkpoint import Checkpoints, Position
+from container.training.world import World
 
 BUSY = QUICK | {"checkpoint-seconds": "0.1", "profile": "false", "rules": "off"}
 ALL_LAYERS = BUSY | {"epochs": "2", "batch-size": "4"}
@@ -93,3 +100,37 @@ def test_the_last_good_checkpoint_is_found_among_whatever_else_is_there(
     assert (checkpoints / "checkpoint-of-something-else.pt").exists()
     assert (checkpoints / "metadata.json").exists()
     assert not list(checkpoints.glob(".*partial"))
+
+
+@pytest.fixture
+def failing_disk(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the files of which the disk gives nothing."""
+    failing: set[str] = set()
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path.name in failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    return failing
+
+
+def test_a_checkpoint_that_the_disk_does_not_give_is_kept(
+    tmp_path: Path, failing_disk: set[str]
+) -> None:
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    checkpoints = Checkpoints(tmp_path, "any", seconds=0, world=World())
+    for epoch in (3, 4):
+        checkpoints.write(network, optimizer, Position(epoch=epoch), {}, {})
+    written = sorted(tmp_path.iterdir())
+    failing_disk.add(written[1].name)
+    assert checkpoints.restore(network, optimizer)[0].epoch == 3
+    failing_disk.add(written[0].name)
+    with pytest.raises(UserError, match="cannot be read: Input/output error"):
+        checkpoints.restore(network, optimizer)
+    assert sorted(tmp_path.iterdir()) == written
+    failing_disk.clear()
+    assert checkpoints.restore(network, optimizer)[0].epoch == 4
