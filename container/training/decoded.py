@@ -96,15 +96,30 @@ def decode_split(
     return DecodedImages(images, labels, paths, tuple(rejected))
 
 
+@dataclass(frozen=True)
+class Census:
+    """What there is of the job's images beside what this process holds."""
+
+    rejected: Sequence[Rejected]
+    """What has no class, and what other processes cannot read of theirs."""
+    readable: int
+    """The readable images of all processes."""
+    lost: str = ""
+    """What has no readable image anywhere, in words."""
+
+
 def check_rejected(
-    splits: Mapping[str, SplitImages], unlabelled: Sequence[Rejected], limit: float, report: Path
+    splits: Mapping[str, SplitImages], census: Census, limit: float, report: Path
 ) -> int:
     """List the images that cannot be used in a CSV file, and say how many there are.
 
     Raises:
-        UserError: their share is above the limit.
+        UserError: their share is above the limit, or nothing is left of a split or a class.
     """
-    rejected = [*unlabelled, *(entry for split in splits.values() for entry in split.rejected)]
+    rejected = [
+        *census.rejected,
+        *(entry for split in splits.values() for entry in split.rejected),
+    ]
     report.unlink(missing_ok=True)
     if not rejected:
         return 0
@@ -113,13 +128,16 @@ def check_rejected(
         writer = csv.writer(file)
         writer.writerow(("file", "reason"))
         writer.writerows((str(entry.path), entry.reason) for entry in rejected)
-    total = len(rejected) + sum(len(split) for split in splits.values())
-    lost = [name for name, split in splits.items() if split.rejected and not len(split)]
-    if lost or len(rejected) > limit * total:
+    total = len(rejected) + census.readable
+    listed = f"The first is {rejected[0].path}: {rejected[0].reason} All are listed in {report}."
+    if census.lost:
+        raise UserError(
+            f"{census.lost} can be read; of all {total} images {len(rejected)} cannot. {listed}"
+        )
+    if len(rejected) > limit * total:
         raise UserError(
             f"{len(rejected)} of {total} images cannot be read, and rejected-limit allows a share "
-            f"of {limit:g}. The first is {rejected[0].path}: {rejected[0].reason} "
-            f"All are listed in {report}."
+            f"of {limit:g}. {listed}"
         )
     return len(rejected)
 

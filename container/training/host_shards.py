@@ -1,7 +1,7 @@
 """The images of this process where a channel arrives ShardedByS3Key, so each host has others."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from container.image_files import Rejected
 from container.job import JobEnvironment
 from container.training import dataset
 from container.training.dataset import Dataset, Split
-from container.training.decoded import SplitImages
+from container.training.decoded import Census, SplitImages
 from container.training.source import Share, steps_per_epoch
 from container.training.world import World
 
@@ -58,14 +58,21 @@ def shares(
     """What of each split this process trains on, or evaluates.
 
     Raises:
-        UserError: a batch is too small to be parted.
+        UserError: a batch is too small to be parted, or a process has no training image.
     """
     found = {}
     for name, split in splits.items():
         total = round(world.total(len(split))[0]) if images.parted else None
         found[name] = Share(world.rank, world.size, total)
     train, held = found["train"], len(splits["train"])
+    if not train.images(held):
+        return found  # no process has any: once all is counted, the job fails and says why
     with world.together():
+        if not held:
+            raise UserError(
+                f"A process on {world.host} has no training image that can be read, and others "
+                "have; give each host some, or take fewer instances."
+            )
         least = held // steps_per_epoch(train.images(held), batch_size)
         if least < (1 if images.parted else world.size):
             raise UserError(
@@ -85,13 +92,35 @@ def all_labels(labels: NDArray[np.int64], images: Dataset, world: World) -> NDAr
     return together
 
 
-def all_rejected(
+def all_rejected(splits: Mapping[str, SplitImages], images: Dataset, world: World) -> Census:
+    """What is rejected beside this process's splits, and what all processes can read."""
+    everywhere = world if images.parted else World()
+    names = list(splits)
+    readable = everywhere.total(*(len(splits[name]) for name in names))
+    unreadable = everywhere.total(*(len(splits[name].rejected) for name in names))
+    learned = everywhere.total(
+        *np.bincount(splits["train"].labels, minlength=len(images.classes)).tolist()
+    )
+    lost = [
+        f"None of the {name} images"
+        for name, count, failed in zip(names, readable, unreadable, strict=True)
+        if failed and not count
+    ] + [
+        f"None of the training images of {name}"
+        for name, count in zip(images.classes, learned, strict=True)
+        if not count
+    ]
+    return Census(
+        _others_rejected(splits, images, everywhere), round(sum(readable)), "".join(lost[:1])
+    )
+
+
+def _others_rejected(
     splits: Mapping[str, SplitImages], images: Dataset, world: World
-) -> Sequence[Rejected]:
-    """What is rejected beside this process's splits: what has no class, and others' images."""
-    if not images.parted:
-        return images.rejected
-    own = [*images.rejected, *(entry for split in splits.values() for entry in split.rejected)]
+) -> list[Rejected]:
+    # What has no class on a machine, each of its processes has found: the first alone tells.
+    classless = images.rejected if world.local_rank == 0 else ()
+    own = [*classless, *(entry for split in splits.values() for entry in split.rejected)]
     content = json.dumps([(f"{world.host}:{entry.path}", entry.reason) for entry in own])
     others = [
         Rejected(Path(place), reason)
@@ -99,7 +128,7 @@ def all_rejected(
         if rank != world.rank
         for place, reason in json.loads(part)
     ]
-    return [*images.rejected, *others]
+    return [*classless, *others]
 
 
 def _own(split: Split, world: World, sharded: bool) -> Split:

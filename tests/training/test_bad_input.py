@@ -21,9 +21,10 @@ from PIL import Image, PngImagePlugin
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters
 from container.stopping import StopSignal
-from container.training import dataset
+from container.training import dataset, host_shards
 from container.training.dataset import Dataset
 from container.training.decoded import check_rejected, decode_split
+from container.training.world import World
 
 WIDTH, HEIGHT = 64, 40
 
@@ -114,7 +115,7 @@ def reasons(train: Path, *, limit: float = 1) -> dict[str, str]:
         name: decode_split(split, 32, name, StopSignal()) for name, split in images.splits().items()
     }
     report = train.parent / "rejected_images.csv"
-    check_rejected(splits, images.rejected, limit, report)
+    check_rejected(splits, host_shards.all_rejected(splits, images, World()), limit, report)
     if not report.exists():
         return {}
     with report.open(newline="") as file:
@@ -137,6 +138,34 @@ def test_what_is_no_image_is_listed_with_its_reason(train: Path, name: str) -> N
     with pytest.raises(UserError, match="1 of 41 images") as caught:
         reasons(train, limit=0)
     assert len(str(caught.value)) <= 1024
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ("dog", "None of the training images of dog can be read; of all 40 images 20 cannot."),
+        ("*", "None of the train images can be read; of all 40 images 40 cannot."),
+    ],
+)
+def test_a_class_that_cannot_be_read_is_named(train: Path, broken: str, sentence: str) -> None:
+    for path in train.glob(f"{broken}/*.jpg"):
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError) as caught:
+        reasons(train)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("trainable", ["head", "all"])
+def test_a_job_whose_images_are_all_broken_says_so(
+    opt_ml: OptMl, train: Path, trainable: str
+) -> None:
+    for path in train.rglob("*.jpg"):
+        path.write_bytes(b"no image")
+    with ForkedTraining(opt_ml) as trainings:
+        code = trainings.train(opt_ml, QUICK | {"profile": "false", "trainable": trainable})
+    assert code == 1
+    assert opt_ml.failure().startswith("None of the train images can be read")
+    assert len((opt_ml.base / "output/data/rejected_images.csv").read_text().splitlines()) == 41
 
 
 def test_what_is_no_file_is_listed_and_never_waited_for(train: Path) -> None:

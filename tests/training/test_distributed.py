@@ -213,6 +213,27 @@ def test_hosts_that_hold_different_images_learn_all_classes(tmp_path: Path) -> N
     assert "127.0.0.2:" in listed
 
 
+def test_of_hosts_with_different_images_all_are_counted_together(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, all_images)
+    for number, host in enumerate(cluster.hosts):
+        channels = ("train", "validation")
+        host.write_config(
+            "inputdataconfig.json",
+            {name: {"S3DistributionType": "ShardedByS3Key"} for name in channels},
+        )
+        write_images(host.channel("validation"), ("cat",), count=20 if number == 0 else 1)
+        (host.channel("train") / "dog/00.jpg").write_bytes(b"no image")
+        (host.channel("train") / "loose.jpg").write_bytes(b"no image")
+    (cluster.hosts[1].channel("validation") / "cat/00.jpg").write_bytes(b"no image")
+    # Of 103 images 5 cannot be used, but of those that one host holds far more.
+    options = {"trainable": "head", "weights": "none", "rejected-limit": "0.05"}
+    for code, output, errors in cluster.train(PIXELS | options):
+        assert code == 0, output + errors
+    data = cluster.hosts[0].facts()["data"]
+    assert data["rejected"] == 5
+    assert data["images"] == {"train": 78, "validation": 20, "test": 0}
+
+
 def test_a_host_without_an_address_is_waited_for_and_then_named(
     opt_ml: OptMl, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
