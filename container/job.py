@@ -114,7 +114,8 @@ class Job:
             where = "".join(traceback.format_exception(error))
             text = f"{type(error).__name__}: {error}"[:FAILURE_REASON_LENGTH] + f"\n\n{where}"
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        self.failure_file.write_text(text, encoding="utf-8")
+        # Names of files, which may be in it, need not be UTF-8.
+        self.failure_file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def _channels_on_disk(self) -> dict[str, Any]:
         """A bare `docker run -v` has no inputdataconfig.json: each directory is a channel."""

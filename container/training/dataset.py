@@ -23,6 +23,9 @@ _SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 
+_NAMES = "surrogateescape"
+"""A file's name may be any bytes; this is how Python keeps those that are not UTF-8."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -64,7 +67,8 @@ class Dataset:
         digest = hashlib.sha256()
         for split in self.splits().values():
             for path, label in zip(split.paths, split.labels, strict=True):
-                digest.update(f"{path.name}\0{path.stat().st_size}\0{label}\n".encode())
+                entry = f"{path.name}\0{path.stat().st_size}\0{label}\n"
+                digest.update(entry.encode(errors=_NAMES))
             digest.update(b"\n")
         return digest.hexdigest()
 
@@ -124,7 +128,8 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
         hyperparameters: say how much is split off.
 
     Raises:
-        UserError: fewer than two classes, or classes that differ between splits.
+        UserError: fewer than two classes, names that are no text, or classes that differ between
+            splits.
     """
     numbered = all(name.isascii() and name.isdigit() for name in names)
     classes = tuple(sorted(names, key=int) if numbered else sorted(names))
@@ -133,6 +138,12 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
         raise UserError(
             f"{root} must hold one folder of images per class, at least two; "
             f"found {', '.join(classes) or 'none'}."
+        )
+    unwritable = [name for name in classes if name.encode(errors="ignore").decode() != name]
+    if unwritable:
+        raise UserError(
+            f"The name of the folder {unwritable[0]!r} in {root} is not UTF-8, and the model has "
+            "to hold it as its class; rename the folder."
         )
     for split, folder in found.roots.items():
         unknown = sorted(set(folder.folders) - set(classes))

@@ -124,7 +124,7 @@ def check_rejected(
     if not rejected:
         return 0
     report.parent.mkdir(parents=True, exist_ok=True)
-    with report.open("w", newline="", encoding="utf-8") as file:
+    with report.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(("file", "reason"))
         writer.writerows((str(entry.path), entry.reason) for entry in rejected)

@@ -185,8 +185,11 @@ def _sentence(failure: Exception | None, host: str) -> bytes:
         case Stopped():
             return _STOPPED
         case UserError():
-            return f"{host}: {failure}".encode()
-    return f"{host} failed with {type(failure).__name__}: {failure}".encode()
+            sentence = f"{host}: {failure}"
+        case _:
+            sentence = f"{host} failed with {type(failure).__name__}: {failure}"
+    # Names of files, which may be in it, need not be UTF-8.
+    return sentence.encode(errors="backslashreplace")
 
 
 def _tensor(content: bytes, length: int) -> Tensor:

@@ -168,6 +168,29 @@ def test_a_job_whose_images_are_all_broken_says_so(
     assert len((opt_ml.base / "output/data/rejected_images.csv").read_text().splitlines()) == 41
 
 
+def rename_to_bytes(path: Path, name: bytes) -> None:
+    path.rename(path.with_name(os.fsdecode(name)))
+
+
+def test_names_of_files_need_not_be_utf_8(opt_ml: OptMl, train: Path) -> None:
+    for number in range(1, 20):
+        rename_to_bytes(train / f"cat/{number:02d}.jpg", b"caf\xe9%d.jpg" % number)
+    (train / "cat/00.jpg").write_bytes(b"no image")
+    rename_to_bytes(train / "cat/00.jpg", b"broken\xe9.jpg")
+    options = QUICK | {"profile": "false", "trainable": "head"}
+    with ForkedTraining(opt_ml) as trainings:
+        assert trainings.train(opt_ml, options) == 0
+        assert "broken\\udce9.jpg" in (opt_ml.base / "output/data/rejected_images.csv").read_text()
+        assert trainings.train(opt_ml, options | {"rejected-limit": "0"}) == 1
+    assert "broken\\udce9.jpg: This is not an image" in opt_ml.failure()
+
+
+def test_a_class_whose_name_is_not_utf_8_is_named(train: Path) -> None:
+    rename_to_bytes(train / "cat", b"caf\xe9")
+    with pytest.raises(UserError, match=r"'caf\\udce9' .* is not UTF-8"):
+        find(train)
+
+
 def test_what_is_no_file_is_listed_and_never_waited_for(train: Path) -> None:
     (train / "cat/nowhere.jpg").symlink_to(train / "gone.jpg")
     os.mkfifo(train / "cat/pipe.jpg")
