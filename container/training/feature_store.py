@@ -11,10 +11,12 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -26,9 +28,12 @@ from torch import Tensor
 from container.atomic import write_atomically
 from container.errors import UserError
 from container.progress import say
+from container.stopping import StopSignal
 
 VERSION = 2
 """Counted up when the same inputs would give other features."""
+SECONDS_BETWEEN_TRIES = 0.2
+"""How often a run that waits for another one looks whether that is done."""
 
 Key = tuple[bytes, str]
 """The SHA-256 of an image's bytes, and the name of a view of it."""
@@ -124,13 +129,14 @@ class FeatureStore:
             raise self._unwritable(error) from None
 
     @contextmanager
-    def computing(self) -> Iterator[None]:
+    def computing(self, stop: StopSignal) -> Iterator[None]:
         """Held by the one run that computes; other runs wait, and then find it done.
 
         The processes of one run compute at the same time, each for other images.
 
         Raises:
             UserError: the directory cannot be made.
+            Stopped: the job was asked to stop while it waited.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -138,11 +144,12 @@ class FeatureStore:
         except OSError as error:
             raise self._unwritable(error) from None
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _taken(lock):
                 say("Waiting for another run that computes the same features.")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                # Not by a call that waits: after SIGTERM Python would go on waiting in it.
+                while not _taken(lock):
+                    stop.check()
+                    time.sleep(SECONDS_BETWEEN_TRIES)
             yield
 
     def _unwritable(self, error: OSError) -> UserError:
@@ -150,6 +157,15 @@ class FeatureStore:
         return UserError(
             f"The cache {self.directory} {why}. Set KENNEL_CACHE_DIR to a directory with more room."
         )
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Whether this process holds a lock now, which it lets go of when it closes the file."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def cache_directory() -> Path:

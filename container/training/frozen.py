@@ -113,12 +113,12 @@ class FeatureExtractor:
             Stopped: the job was asked to stop; what was computed so far is in the store.
         """
         paths = list(dict.fromkeys(path for split, _ in splits.values() for path in split.paths))
-        digests = dict(zip(paths, _digests(paths), strict=True))
+        digests = dict(zip(paths, _digests(paths, self.stop), strict=True))
         wanted = {path: views for split, views in splits.values() for path in split.paths}
         stored = self.store.read()
         rejected: dict[ImageFile, Rejected] = {}
         if any((digests[path], view) not in stored for path in paths for view in wanted[path]):
-            with self.store.computing():
+            with self.store.computing(self.stop):
                 stored = self.store.read()
                 missing = {
                     path: [view for view in views if (digests[path], view) not in stored]
@@ -237,9 +237,13 @@ class FeatureExtractor:
         )
 
 
-def _digests(paths: Sequence[ImageFile]) -> list[bytes]:
+def _digests(paths: Sequence[ImageFile], stop: StopSignal) -> list[bytes]:
+    def digest(path: ImageFile) -> bytes:
+        stop.check()  # in each thread: so what still waits for its turn ends at once
+        return _digest(path)
+
     with ThreadPoolExecutor(processors.available()) as pool:
-        return list(pool.map(_digest, paths))
+        return list(pool.map(digest, paths))
 
 
 def _digest(path: ImageFile) -> bytes:

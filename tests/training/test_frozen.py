@@ -1,3 +1,4 @@
+import fcntl
 import re
 import subprocess
 import sys
@@ -11,9 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from container import artifact, model, torch_resnet
 from container.images import Preprocessing
+from container.stopping import Stopped, StopSignal
+from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone, Cut
+from container.training.dataset import Split
 from container.training.feature_store import FeatureStore
-from container.training.frozen import view_names
+from container.training.frozen import PLAIN, FeatureExtractor, view_names
 from container.training.head import Head, LastStage
 
 PREPROCESSING = Preprocessing.for_image_size(32)
@@ -47,7 +51,7 @@ def test_what_is_written_is_read_by_digest_and_view(tmp_path: Path) -> None:
     store = FeatureStore(tmp_path / "store")
     keys = [(bytes([n]) * 32, view) for n in range(3) for view in "ab"]
     rows = torch.arange(6 * 8).reshape(6, 2, 4).to(torch.bfloat16)
-    with store.computing():
+    with store.computing(StopSignal()):
         store.write(keys[:4], rows[:4])
         store.write(keys[4:], rows[4:])
     (tmp_path / "store/broken.safetensors").write_bytes(b"cut short")
@@ -72,11 +76,12 @@ COMPUTE_ONCE = """
 import sys
 from pathlib import Path
 import torch
+from container.stopping import StopSignal
 from container.training.feature_store import FeatureStore
 
 directory = Path(sys.argv[1])
 store = FeatureStore(directory)
-with store.computing():
+with store.computing(StopSignal()):
     if not store.read().positions:
         print("computed")
         store.write([(b"x" * 32, "plain")], torch.zeros(1, 4))
@@ -91,6 +96,53 @@ def test_of_many_processes_one_computes_and_the_others_wait(tmp_path: Path) -> N
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert "".join(outputs).count("computed\n") == 1
+
+
+def test_a_run_that_waits_for_another_can_be_stopped(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"))
+    options = QUICK | {"trainable": "head", "profile": "false"}
+    assert opt_ml.train(options).returncode == 0
+    (path,) = (opt_ml.base.parent / "cache").rglob("lock")
+    for features in path.parent.glob("*.safetensors"):
+        features.unlink()
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = opt_ml.start(*(f"--{name}={value}" for name, value in options.items()))
+        try:
+            assert process.stdout
+            assert any(line.startswith("Waiting for another run") for line in process.stdout)
+            process.terminate()
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert output.splitlines()[-1] == "Stopped as asked."
+
+
+def test_a_stop_is_obeyed_before_all_images_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = tuple(sorted(write_images(tmp_path / "images", count=50).rglob("*.jpg")))
+    stop, read = StopSignal(), []
+    read_bytes = Path.read_bytes
+
+    def read_one(path: Path) -> bytes:
+        read.append(path)
+        stop.requested = True
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_one)
+    network = torch_resnet.build("resnet18", 2)
+    extractor = FeatureExtractor(
+        Backbone(network, "resnet18", PREPROCESSING, "float32", Cut.below("head")),
+        FeatureStore(tmp_path / "store"),
+        PREPROCESSING,
+        Augmentation(image_size=32, crop_scale=1, flip=False),
+        stop,
+    )
+    with pytest.raises(Stopped):
+        extractor.extract({"train": (Split(paths, (0,) * len(paths)), (PLAIN,))})
+    assert len(read) < 20
 
 
 @pytest.fixture
