@@ -15,13 +15,15 @@ from container.errors import UserError
 from container.hyperparameters import Hyperparameters
 from container.image_files import ImageFile, Rejected
 from container.images import SUFFIXES
-from container.training.folders import Folder, by_place, read_channel
+from container.progress import say
+from container.training.folders import Folder, by_place, read_channel, without_wrappers
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val"),
     "test": ("test", "testing"),
 }
+_ANY_SPLIT = {name for names in _SPLIT_NAMES.values() for name in names}
 
 _NAMES = "surrogateescape"
 """A file's name may be any bytes; this is how Python keeps those that are not UTF-8."""
@@ -78,7 +80,7 @@ class Found:
     """The folders of a job's channels, before it is said which classes there are."""
 
     roots: Mapping[str, Folder]
-    """The folder of classes of each split that was given; `train` is always there."""
+    """The folder of each split that was given; `train` is always there, opened to its classes."""
     channels: Mapping[str, str]
     """The channel that each of them is from."""
     rejected: tuple[Rejected, ...]
@@ -115,7 +117,7 @@ def look(channels: Mapping[str, Path], scratch: Path) -> Found:
         raise UserError(
             f"There is no channel named train or training; found {', '.join(channels) or 'none'}."
         )
-    nested = _nested_splits(roots["train"])
+    nested = _nested_splits(without_wrappers(roots["train"]))
     return Found(roots | nested, origins | dict.fromkeys(nested, origins["train"]), tuple(rejected))
 
 
@@ -133,7 +135,11 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
     """
     numbered = all(name.isascii() and name.isdigit() for name in names)
     classes = tuple(sorted(names, key=int) if numbered else sorted(names))
-    root = found.roots["train"].title
+    roots = {
+        split: folder if split == "train" else without_wrappers(folder, classes)
+        for split, folder in found.roots.items()
+    }
+    root = roots["train"].title
     if len(classes) < 2:
         raise UserError(
             f"{root} must hold one folder of images per class, at least two; "
@@ -145,14 +151,14 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
             f"The name of the folder {unwritable[0]!r} in {root} is not UTF-8, and the model has "
             "to hold it as its class; rename the folder."
         )
-    for split, folder in found.roots.items():
+    for split, folder in roots.items():
         unknown = sorted(set(folder.folders) - set(classes))
         if unknown:
             raise UserError(
                 f"The {split} images have classes that the training images lack: "
                 f"{', '.join(unknown[:5])}. Each needs a folder in {root}."
             )
-    splits = {split: _list_images(folder, classes) for split, folder in found.roots.items()}
+    splits = {split: _list_images(folder, classes) for split, folder in roots.items()}
     empty = sorted(set(range(len(classes))) - set(splits["train"].labels))
     if empty and names == found.classes:
         raise UserError(
@@ -161,7 +167,7 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
         )
     loose = [
         Rejected(image, "It is in no class's folder.")
-        for folder in found.roots.values()
+        for folder in roots.values()
         for image in sorted(folder.images, key=lambda image: image.name)
     ]
     images = _complete(classes, splits, hyperparameters)
@@ -170,9 +176,17 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
 
 def _nested_splits(root: Folder) -> dict[str, Folder]:
     """The split folders in one folder, or the folder itself as `train`."""
-    by_name = {name.lower(): folder for name, folder in root.folders.items()}
-    if not any(name in by_name for name in _SPLIT_NAMES["train"]):
+    by_name = {
+        name.lower(): folder for name, folder in root.folders.items() if name.lower() in _ANY_SPLIT
+    }
+    others = sorted(name for name in root.folders if name.lower() not in _ANY_SPLIT)
+    # Beside classes a folder with images right in it is one too: vehicles have a class `train`.
+    classes = others and not any(each.folders and not each.images for each in by_name.values())
+    if classes or not any(name in by_name for name in _SPLIT_NAMES["train"]):
         return {"train": root}
+    if others:
+        names = ", ".join(map(repr, others[:5]))  # which need not be text
+        say(f"Not used: {names} in {root.title}, which is no split of the data.")
     nested = {
         split: by_name[name]
         for split, names in _SPLIT_NAMES.items()

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,7 +55,7 @@ class Folder:
 
 
 def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Folder:
-    """What a channel's folders and archives hold together; lone wrapping folders are opened.
+    """What a channel's folders and archives hold together.
 
     Uncompressed tar archives are read where they lie, others are unpacked under `scratch`, each
     for itself: they may hold the same names. What cannot be used goes to `rejected`.
@@ -72,7 +72,7 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
     loose = Folder(str(channel))
     _add_files(loose, channel, (), rejected)
     if not found:
-        return _without_wrappers(loose)
+        return loose
     loose.forget_empty()
     if loose.folders:
         say(f"The channel {channel.name} holds archives and folders of images: both are used.")
@@ -85,7 +85,7 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
             archives.unpack(archive, scratch / archive.name, rejected)
             _add_files(part, scratch / archive.name, (), rejected)
         parts.append(part)
-    return _without_wrappers(_together(parts))
+    return _together(parts)
 
 
 def _together(parts: Sequence[Folder]) -> Folder:
@@ -100,10 +100,11 @@ def _together(parts: Sequence[Folder]) -> Folder:
     return whole
 
 
-def _without_wrappers(folder: Folder) -> Folder:
+def without_wrappers(folder: Folder, classes: Collection[str] = ()) -> Folder:
+    """The folders inside a folder that is alone, over and over; one of the classes is none such."""
     while len(folder.folders) == 1:
         ((name, only),) = folder.folders.items()
-        if not only.folders:
+        if not only.folders or name in classes:
             break
         folder = folder.opened(name)
     return folder

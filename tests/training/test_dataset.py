@@ -252,6 +252,36 @@ def test_a_split_may_lack_a_class(tmp_path: Path) -> None:
     assert set(find(tmp_path, train=train, test=test).test.labels) == {1}
 
 
+def test_a_class_may_have_the_name_of_a_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vehicles = write_images(tmp_path / "vehicles", ("bus", "car", "Train"), count=20)
+    found = find(tmp_path, train=vehicles)
+    assert found.classes == ("Train", "bus", "car")
+    assert sizes(found) == (42, 9, 9)
+    for split in ("train", "valid"):
+        write_images(tmp_path / "splits" / split, ("car", "train"))
+    write_images(tmp_path / "splits/sketches")
+    found = find(tmp_path, train=tmp_path / "splits")
+    assert found.classes == ("car", "train")
+    assert sizes(found) == (12, 12, 0)
+    assert "Not used: 'sketches' in" in capsys.readouterr().out
+
+
+def test_splits_without_folders_of_classes_are_no_classes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least two; found none"):
+        find(tmp_path, train=write_images(tmp_path / "data", ("train", "test")))
+
+
+@pytest.mark.parametrize("wrapper", ["", "dogImages"])
+def test_a_split_of_one_class_may_have_folders_inside(tmp_path: Path, wrapper: str) -> None:
+    train = write_images(tmp_path / "train", count=10)
+    write_images(tmp_path / "validation" / wrapper / "cat", ("indoor", "outdoor"), count=3)
+    found = find(tmp_path, train=train, validation=tmp_path / "validation")
+    assert found.classes == ("cat", "dog")
+    assert found.validation.labels == (0,) * 6
+
+
 def test_one_class_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="at least two; found cat"):
         find(tmp_path, train=write_images(tmp_path / "train", ("cat",)))
