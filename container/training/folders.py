@@ -77,14 +77,18 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
     if loose.folders:
         say(f"The channel {channel.name} holds archives and folders of images: both are used.")
     parts = [loose]
+    beside: Counter[str] = Counter()
     for archive in found:
         part = Folder(str(channel))
         if tar_shards.is_uncompressed(archive):
-            _add_members(part, archive, rejected)
+            _add_members(part, archive, rejected, beside)
         else:
             archives.unpack(archive, scratch / archive.name, rejected)
             _add_files(part, scratch / archive.name, (), rejected)
         parts.append(part)
+    if beside:
+        counts = ", ".join(f"{count} .{name}" for name, count in beside.most_common(5))
+        say(f"Not used, since they lie beside images of samples: {counts}.")
     return _together(parts)
 
 
@@ -110,8 +114,10 @@ def without_wrappers(folder: Folder, classes: Collection[str] = ()) -> Folder:
     return folder
 
 
-def _add_members(folder: Folder, archive: Path, rejected: list[Rejected]) -> None:
-    for found in tar_shards.read(archive):
+def _add_members(
+    folder: Folder, archive: Path, rejected: list[Rejected], beside: Counter[str]
+) -> None:
+    for found in tar_shards.read(archive, beside):
         if isinstance(found, Rejected):
             rejected.append(found)
             continue

@@ -5,6 +5,7 @@ class's number or name. https://github.com/webdataset/webdataset
 """
 
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from container.images import SUFFIXES
 from container.training.archives import MAX_MEMBERS
 
 _MAX_CLASS_BYTES = 1024
+
+Placed = tuple[tuple[str, ...], Member]
+"""An image, and the folders that it is in."""
 
 
 def is_uncompressed(archive: Path) -> bool:
@@ -39,7 +43,7 @@ class _Index:
         """Take note of a member. Raises ValueError where it should name a class and does not."""
         plain = info.isreg() and not info.issparse()
         if not member.name.lower().endswith(SUFFIXES):
-            if plain and member.path.endswith(".cls"):
+            if plain and _extension(member.path) == "cls":
                 self.classes[_key(member.path)] = _class_name(member)
         elif plain:
             self.images.append(member)
@@ -58,10 +62,11 @@ class _Index:
                 self.rejected.append(Rejected(link, "This is a link to no image of its archive."))
 
 
-def read(archive: Path) -> Iterator[tuple[tuple[str, ...], Member] | Rejected]:
+def read(archive: Path, beside: Counter[str]) -> Iterator[Placed | Rejected]:
     """Each image of an archive, with the folders that it is in, or why it cannot be used.
 
-    A sample's class counts as the innermost folder.
+    A sample's class counts as the innermost folder. Its masks and the like, which lie beside its
+    image, are no images of the class: their extensions are counted in `beside`.
 
     Raises:
         UserError: the archive is damaged.
@@ -73,15 +78,27 @@ def read(archive: Path) -> Iterator[tuple[tuple[str, ...], Member] | Rejected]:
     except (tarfile.TarError, OSError, ValueError) as error:
         raise UserError(f"The archive {archive} cannot be read: {error}. Make it again.") from None
     index.follow_links()
-    for image in index.images:
-        folders = tuple(part for part in image.path.split("/")[:-1] if part not in {"", "."})
-        if not index.classes:
-            yield folders, image
-        elif _key(image.path) in index.classes:
-            yield (*folders, index.classes[_key(image.path)]), image
-        else:
-            yield Rejected(image, "Its sample has no .cls file, so no class.")
+    if index.classes:
+        yield from _samples(index, beside)
+    else:
+        yield from ((_folders(image), image) for image in index.images)
     yield from index.rejected
+
+
+def _samples(index: _Index, beside: Counter[str]) -> Iterator[Placed | Rejected]:
+    """The images of samples: `key.jpg`. Beside it `key.seg.png` is a mask, or the like."""
+    whole = {_key(image.path) for image in index.images if "." not in _extension(image.path)}
+    for image in index.images:
+        key, extension = _key(image.path), _extension(image.path)
+        if key not in index.classes:
+            yield Rejected(image, "Its sample has no .cls file, so no class.")
+        elif "." not in extension:
+            yield (*_folders(image), index.classes[key]), image
+        elif key in whole:
+            beside[extension] += 1
+        else:
+            suffix = extension.rpartition(".")[2]
+            yield Rejected(image, f"Its sample has no image that is named KEY.{suffix}.")
 
 
 def _infos(archive: Path) -> Iterator[tarfile.TarInfo]:
@@ -103,6 +120,15 @@ def _key(path: str) -> str:
     """A sample's key: the path up to the first dot of the file's name."""
     folder, slash, name = path.rpartition("/")
     return folder + slash + name.partition(".")[0]
+
+
+def _extension(path: str) -> str:
+    """What a file is in its sample: its name after the first dot."""
+    return path.rpartition("/")[2].partition(".")[2]
+
+
+def _folders(image: Member) -> tuple[str, ...]:
+    return tuple(part for part in image.path.split("/")[:-1] if part not in {"", "."})
 
 
 def _class_name(member: Member) -> str:

@@ -128,6 +128,25 @@ def test_a_shard_without_classes_beside_one_with_them_is_listed(
     assert {entry.reason for entry in found.rejected} == {"It is in no class's folder."}
 
 
+def test_masks_beside_the_images_of_samples_are_not_trained_on(
+    tmp_path: Path, images: list[tuple[str, bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = samples(images)
+    for number in range(40):
+        members[f"{number:06d}.seg.png"] = b"mask"
+        members[f"{number:06d}.scene.cls"] = b"indoor"
+    members |= {"000040.image.png": b"other", "000040.cls": b"cat"}
+    found = find(tmp_path, write_tar(tmp_path / "channel/shard.tar", members))
+    assert found.classes == ("cat", "dog")
+    splits = found.splits().values()
+    names = {path.name for split in splits for path in split.paths}
+    assert names == {name for name in members if name.endswith(".jpg")}
+    assert {entry.path.name: entry.reason for entry in found.rejected} == {
+        "000040.image.png": "Its sample has no image that is named KEY.png."
+    }
+    assert "beside images of samples: 40 .seg.png." in capsys.readouterr().out
+
+
 def test_training_on_shards_lists_what_it_cannot_use(
     opt_ml: OptMl, images: list[tuple[str, bytes]]
 ) -> None:
