@@ -9,6 +9,7 @@ from pathlib import Path
 from container import images
 from container.errors import UserError
 from container.image_files import Rejected
+from container.stopping import StopSignal
 from container.tar import tarfile
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -32,28 +33,32 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and path.name.lower().endswith(SUFFIXES)
 
 
-def unpack(archive: Path, directory: Path, rejected: list[Rejected]) -> None:
+def unpack(archive: Path, directory: Path, rejected: list[Rejected], stop: StopSignal) -> None:
     """Extract the regular files of an archive, and hard links to them; nothing goes outside.
 
     Images that are anything else, such as symbolic links, go to `rejected`.
 
     Raises:
         UserError: not an archive, damaged, unsafe, or larger than the disk.
+        Stopped: the job was asked to stop.
     """
     directory.mkdir(parents=True, exist_ok=True)
     room = min(shutil.disk_usage(directory).free, MAX_EXPANSION * archive.stat().st_size + 2**20)
     try:
         if archive.name.lower().endswith(".zip"):
-            _unpack_zip(archive, directory, room)
+            _unpack_zip(archive, directory, room, stop)
         else:
-            _unpack_tar(archive, directory, room, rejected)
+            _unpack_tar(archive, directory, room, rejected, stop)
     except _DAMAGE as error:
         raise UserError(f"The archive {archive} cannot be unpacked: {error}.") from None
 
 
-def _unpack_tar(archive: Path, directory: Path, room: int, rejected: list[Rejected]) -> None:
+def _unpack_tar(
+    archive: Path, directory: Path, room: int, rejected: list[Rejected], stop: StopSignal
+) -> None:
     with tarfile.open(archive) as tar:
         for count, member in enumerate(tar, start=1):
+            stop.check()
             room = _take(room, member.size, count, archive)
             if member.isfile() or member.isdir():
                 tar.extract(member, directory, filter="data")
@@ -78,9 +83,10 @@ def _linked(member: tarfile.TarInfo, directory: Path) -> bool:
     return True
 
 
-def _unpack_zip(archive: Path, directory: Path, room: int) -> None:
+def _unpack_zip(archive: Path, directory: Path, room: int, stop: StopSignal) -> None:
     with zipfile.ZipFile(archive) as zipped:
         for count, member in enumerate(zipped.infolist(), start=1):
+            stop.check()
             room = _take(room, member.file_size, count, archive)
             zipped.extract(member, directory)
 

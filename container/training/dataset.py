@@ -16,6 +16,7 @@ from container.hyperparameters import Hyperparameters
 from container.image_files import ImageFile, Rejected
 from container.images import SUFFIXES
 from container.progress import say
+from container.stopping import StopSignal
 from container.training.folders import Folder, by_place, read_channel, without_wrappers
 
 _SPLIT_NAMES = {
@@ -97,12 +98,12 @@ def find(channels: Mapping[str, Path], hyperparameters: Hyperparameters, scratch
     Raises:
         UserError: no images, fewer than two classes, or classes that differ between splits.
     """
-    found = look(channels, scratch)
+    found = look(channels, scratch, StopSignal())
     return assemble(found, found.classes, hyperparameters)
 
 
-def look(channels: Mapping[str, Path], scratch: Path) -> Found:
-    """Find the folder of classes of every split. Raises UserError."""
+def look(channels: Mapping[str, Path], scratch: Path, stop: StopSignal) -> Found:
+    """Find the folder of classes of every split. Raises UserError, and Stopped."""
     roots: dict[str, Folder] = {}
     origins: dict[str, str] = {}
     rejected: list[Rejected] = []
@@ -111,7 +112,7 @@ def look(channels: Mapping[str, Path], scratch: Path) -> Found:
             if name in channels:
                 if split in roots:
                     raise UserError(f"The {split} images are given in two channels; keep one.")
-                roots[split] = read_channel(channels[name], scratch / name, rejected)
+                roots[split] = read_channel(channels[name], scratch / name, rejected, stop)
                 origins[split] = name
     if "train" not in roots:
         raise UserError(

@@ -10,6 +10,7 @@ from container.errors import UserError
 from container.image_files import ImageFile, Member, Rejected
 from container.images import SUFFIXES
 from container.progress import say
+from container.stopping import StopSignal
 from container.training import archives, tar_shards
 
 _IGNORED = (".", "__MACOSX")
@@ -54,7 +55,9 @@ class Folder:
             yield from folder.all_images()
 
 
-def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Folder:
+def read_channel(
+    channel: Path, scratch: Path, rejected: list[Rejected], stop: StopSignal
+) -> Folder:
     """What a channel's folders and archives hold together.
 
     Uncompressed tar archives are read where they lie, others are unpacked under `scratch`, each
@@ -62,6 +65,7 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
 
     Raises:
         UserError: there is no such channel, or a part of it cannot be read.
+        Stopped: the job was asked to stop.
     """
     if not channel.is_dir():
         raise UserError(f"The channel {channel.name} has no directory {channel}.")
@@ -79,11 +83,12 @@ def read_channel(channel: Path, scratch: Path, rejected: list[Rejected]) -> Fold
     parts = [loose]
     beside: Counter[str] = Counter()
     for archive in found:
+        stop.check()
         part = Folder(str(channel))
         if tar_shards.is_uncompressed(archive):
             _add_members(part, archive, rejected, beside)
         else:
-            archives.unpack(archive, scratch / archive.name, rejected)
+            archives.unpack(archive, scratch / archive.name, rejected, stop)
             _add_files(part, scratch / archive.name, (), rejected)
         parts.append(part)
     if beside:

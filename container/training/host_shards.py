@@ -13,6 +13,7 @@ from container.errors import UserError
 from container.hyperparameters import Hyperparameters
 from container.image_files import Rejected
 from container.job import JobEnvironment
+from container.stopping import StopSignal
 from container.training import dataset
 from container.training.dataset import Dataset, Split
 from container.training.decoded import Census, SplitImages
@@ -21,15 +22,20 @@ from container.training.world import World
 
 
 def find(
-    environment: JobEnvironment, options: Hyperparameters, scratch: Path, world: World
+    environment: JobEnvironment,
+    options: Hyperparameters,
+    scratch: Path,
+    world: World,
+    stop: StopSignal | None = None,
 ) -> Dataset:
     """All images of the job, or where channels are sharded this process's.
 
     Raises:
         UserError: see dataset.find.
+        Stopped: the job was asked to stop while archives were read.
     """
     with world.together():
-        found = dataset.look(environment.channels, scratch)
+        found = dataset.look(environment.channels, scratch, stop or StopSignal())
     sharded = {split for split, channel in found.channels.items() if channel in environment.sharded}
     if world.size == 1 or not sharded:
         with world.together():

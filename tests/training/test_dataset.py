@@ -10,8 +10,11 @@ from opt_ml import write_images
 
 from container.errors import UserError
 from container.hyperparameters import Hyperparameters
-from container.training import dataset
+from container.job import JobEnvironment
+from container.stopping import Stopped, StopSignal
+from container.training import dataset, host_shards
 from container.training.dataset import Dataset
+from container.training.world import World
 
 
 def find(tmp_path: Path, **channels: Path) -> Dataset:
@@ -137,6 +140,33 @@ def test_an_archive_and_the_folders_beside_it_are_used_together(
     assert found.classes == ("cat", "dog", "emu")
     assert sum(sizes(found)) == 60 * (len(splits) or 1)
     assert "holds archives and folders of images: both are used." in capsys.readouterr().out
+
+
+class StopAfter(StopSignal):
+    """The job is asked to stop once it has looked so many times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def check(self) -> None:
+        self.looks -= 1
+        self.requested = self.looks <= 0
+        super().check()
+
+
+@pytest.mark.parametrize(("name", "pack"), [("data.tgz", pack_tar_gz), ("data.zip", pack_zip)])
+def test_a_stop_is_obeyed_while_an_archive_is_unpacked(
+    tmp_path: Path, name: str, pack: Callable[[Path, Path], None]
+) -> None:
+    (tmp_path / "channel").mkdir()
+    pack(write_images(tmp_path / "images", count=20), tmp_path / "channel" / name)
+    environment = JobEnvironment({"train": tmp_path / "channel"}, ("a",), "a", "lo")
+    with pytest.raises(Stopped):
+        host_shards.find(
+            environment, Hyperparameters(), tmp_path / "scratch", World(), StopAfter(10)
+        )
+    assert 0 < len(list((tmp_path / "scratch").rglob("*.jpg"))) < 10
 
 
 def test_images_outside_the_folders_of_classes_are_listed(tmp_path: Path) -> None:
