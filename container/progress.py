@@ -24,7 +24,8 @@ def say(text: str) -> None:
     """Print one line to the log, at once."""
     if _silent.is_set():
         return
-    tqdm.write(text, file=sys.stdout)
+    # Names of files, which may be in it, need not be UTF-8.
+    tqdm.write(text.encode(errors="backslashreplace").decode(), file=sys.stdout)
     sys.stdout.flush()
 
 

@@ -186,8 +186,7 @@ def _nested_splits(root: Folder) -> dict[str, Folder]:
     if classes or not any(name in by_name for name in _SPLIT_NAMES["train"]):
         return {"train": root}
     if others:
-        names = ", ".join(map(repr, others[:5]))  # which need not be text
-        say(f"Not used: {names} in {root.title}, which is no split of the data.")
+        say(f"Not used: {', '.join(others[:5])} in {root.title}, which are no splits of the data.")
     nested = {
         split: by_name[name]
         for split, names in _SPLIT_NAMES.items()
