@@ -1,5 +1,6 @@
 """What a network's answers are worth: top-k, precision and recall, confusions, calibration."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,12 @@ def confused_pairs(
 
 
 def calibration(scores: Scores, truth: Labels, bins: int = 10) -> list[CalibrationBin]:
-    """Confidence and accuracy of the answers, in bins of equal width; empty ones are left out."""
+    """Confidence and accuracy of the answers, in bins of equal width; empty ones are left out.
+
+    Answers that are no numbers are in none of them.
+    """
+    known = np.isfinite(scores).all(axis=1)
+    scores, truth = scores[known], truth[known]
     confidence, right = scores.max(axis=1), scores.argmax(axis=1) == truth
     places = np.minimum((confidence * bins).astype(int), bins - 1)
     members = [places == place for place in range(bins)]
@@ -99,6 +105,11 @@ def calibration(scores: Scores, truth: Labels, bins: int = 10) -> list[Calibrati
 
 
 def calibration_error(bins: Sequence[CalibrationBin]) -> float:
-    """The mean distance of confidence from accuracy, 0 to 1. https://arxiv.org/abs/1706.04599"""
+    """The mean distance of confidence from accuracy, 0 to 1; NaN without bins.
+
+    https://arxiv.org/abs/1706.04599
+    """
+    if not bins:
+        return math.nan
     total = sum(each.images for each in bins)
     return sum(each.images * abs(each.confidence - each.accuracy) for each in bins) / total

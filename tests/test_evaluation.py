@@ -56,6 +56,13 @@ def test_calibration_compares_confidence_with_accuracy() -> None:
     assert evaluation.calibration_error(bins) == pytest.approx((0.6 + 0.3 + 0.8 + 0.1) / 4)
 
 
+def test_answers_that_are_no_numbers_have_no_calibration() -> None:
+    scores = np.array([[np.nan, np.nan], [0.9, 0.1]])
+    (only,) = evaluation.calibration(scores, np.array([0, 0]))
+    assert (only.confidence, only.images) == (0.9, 1)
+    assert np.isnan(evaluation.calibration_error(evaluation.calibration(scores[:1], np.array([0]))))
+
+
 @given(arrays(np.int64, 40, elements=st.integers(0, 1)))
 def test_answers_as_sure_as_they_are_right_have_no_calibration_error(
     truth: NDArray[np.int64],

@@ -6,6 +6,7 @@ from functools import partial
 
 from container import metrics
 from container.debugging.observer import Observer
+from container.errors import UserError
 from container.hyperparameters import Hyperparameters
 from container.metrics import Metric
 from container.progress import say
@@ -47,7 +48,9 @@ class Training:
         (`tested`), the last evaluation is of the best epoch's network.
 
         Raises:
-            Stopped: the job was asked to stop; a checkpoint is saved.
+            Stopped: the job was asked to stop; a checkpoint is saved, and the network is that of
+                the best epoch, or of the last step where no epoch is done.
+            UserError: no epoch ended with a finite validation loss.
         """
         position, self._best, average = checkpoints.restore(self.network, self.passes.optimizer)
         if self._average and average:
@@ -86,7 +89,9 @@ class Training:
                     position = self._next(position, score, history, values)
             except Stopped:
                 self._write(checkpoints, position)
-                if self._average:
+                if position.epoch:
+                    self._go_back(position, history)
+                elif self._average:
                     self._average.apply()
                 raise
             self.observer.clock.begin()
@@ -121,7 +126,8 @@ class Training:
         epoch = done.epoch + 1
         history.add(values, epoch=epoch)
         best_epoch, best_loss = done.best_epoch, done.best_loss
-        if best_epoch == 0 or score.loss < best_loss:
+        # A loss that is no number is below nothing, and nothing would be below it.
+        if score.loss < best_loss:
             best_epoch, best_loss = epoch, score.loss
             state = self.network.state_dict()
             self._best = {name: tensor.clone() for name, tensor in state.items()}
@@ -143,15 +149,24 @@ class Training:
         """Give the network the weights of its best epoch, and say so where it is not the last.
 
         The tuner reads the last value that is printed, so the best epoch's are printed again.
+        Raises UserError where there is none.
         """
+        if not position.best_epoch:
+            raise UserError(
+                "Training has diverged: the validation loss was not a finite number after any "
+                f"epoch. Lower lr, which was {position.rate:g}."
+            )
         self.network.load_state_dict(self._best)
         if position.best_epoch == position.epoch:
             return False
         entry = history.entries[position.best_epoch - 1]
-        values = {
-            metric: entry[metric.name]
-            for metric in (metrics.VALIDATION_LOSS, metrics.VALIDATION_ACCURACY)
-        }
+        measured = (
+            metrics.TRAIN_LOSS,
+            metrics.TRAIN_ACCURACY,
+            metrics.VALIDATION_LOSS,
+            metrics.VALIDATION_ACCURACY,
+        )
+        values = {metric: entry[metric.name] for metric in measured}
         history.add(values, best_epoch=position.best_epoch)
         say(f"best epoch {position.best_epoch}: {metrics.line(values)}")
         return True

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import fcntl
+import json
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -220,6 +222,40 @@ def test_patience_ends_training_and_brings_the_best_epoch_back(opt_ml: OptMl) ->
     assert float(printed[-1]) == pytest.approx(losses[best], rel=1e-5)
 
 
+def test_a_stopped_job_keeps_its_best_epoch(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    # With this rate the loss jumps about, so that the last epoch is hardly ever the best.
+    restless = {"epochs": "400", "batch-size": "8", "lr": "0.1", "schedule": "constant"}
+    options = QUICK | restless | {"ema": "0.5", "profile": "false"}
+    interrupt(opt_ml, signal.SIGTERM, expected=0, options=options, after="epoch 8/")
+    losses = [entry["validation:loss"] for entry in opt_ml.metrics() if "epoch" in entry]
+    assert opt_ml.facts()["metrics"]["validation:loss"] == min(losses)
+    newest = max((opt_ml.base / "checkpoints").glob("*.safetensors"))
+    checkpoint, saved = load_file(newest), load_file(opt_ml.base / "model/model.safetensors")
+    assert np.array_equal(saved["fc.weight"], checkpoint["best/fc.weight"])
+    assert not np.array_equal(saved["fc.weight"], checkpoint["network/fc.weight"])
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["at its end", "when it is stopped"])
+def test_a_training_that_diverges_fails_with_a_sentence(opt_ml: OptMl, stopped: bool) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    absurd = {"lr": "1000", "optimizer": "sgd", "batch-size": "4", "profile": "false"}
+    if stopped:
+        options = QUICK | absurd | {"epochs": "400"}
+        interrupt(opt_ml, signal.SIGTERM, expected=1, options=options, after="epoch 2/")
+    else:
+        assert opt_ml.train(absurd | {"epochs": "2"}).returncode == 1
+    assert opt_ml.failure() == (
+        "Training has diverged: the validation loss was not a finite number after any epoch. "
+        "Lower lr, which was 1000."
+    )
+    assert not (opt_ml.base / "model/model.json").exists()
+    report = json.loads((opt_ml.base / "output/data/report.json").read_text())
+    assert report["failure"] == opt_ml.failure()
+    for line in (opt_ml.base / "output/data/metrics.jsonl").read_text().splitlines():
+        assert "NaN" not in line
+
+
 def test_balanced_weights_make_every_class_count_alike() -> None:
     labels = np.array([0] * 90 + [1] * 10)
     criterion = build_criterion(Hyperparameters(class_weights="balanced"), labels, 2)
@@ -228,18 +264,25 @@ def test_balanced_weights_make_every_class_count_alike() -> None:
     assert build_criterion(Hyperparameters(), labels, 2).weight is None
 
 
-def interrupt(opt_ml: OptMl, number: signal.Signals, *, expected: int) -> None:
+def interrupt(
+    opt_ml: OptMl,
+    number: signal.Signals,
+    *,
+    expected: int,
+    options: Mapping[str, str] = LONG,
+    after: str = "epoch 1/",
+) -> None:
     """Start a training, and send it a signal when its first epoch is done."""
-    flags = [part for name, value in LONG.items() for part in (f"--{name}", value)]
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
     process = opt_ml.start(*flags)
     assert process.stdout
     for line in process.stdout:
-        if line.startswith("epoch 1/3"):
+        if line.startswith(after):
             process.send_signal(number)
             break
     rest, errors = process.communicate(timeout=100)
     assert process.returncode == expected, errors
-    assert "epoch 3/3" not in rest
+    assert f"epoch {options['epochs']}/" not in rest
 
 
 def write_program(opt_ml: OptMl, text: str) -> None:

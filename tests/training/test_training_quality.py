@@ -1,6 +1,7 @@
 """The means of training well: rates by layer, schedules, mixup, averaged weights, the search."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from container.hyperparameters import Hyperparameters
 from container.job import Job
 from container.stopping import StopSignal
 from container.training.averaging import WeightAverage
-from container.training.checkpoint import Position
+from container.training.checkpoint import Checkpoints, Position
+from container.training.history import History
+from container.training.loop import Training
 from container.training.mixup import mix
 from container.training.optimization import build_criterion, build_optimizer, learning_rate
-from container.training.passes import Passes
+from container.training.passes import Passes, Score
 from container.training.processor import Processor
 from container.training.rate_search import choose, search
 from container.training.world import World
@@ -177,21 +180,44 @@ class Noise:
         return views
 
 
-def test_no_step_waits_for_its_numbers(tmp_path: Path) -> None:
-    options = Hyperparameters(batch_size=2, profile=False, epochs=1)
-    observer = Observer(Job(tmp_path), options)
-    passes = Passes(
+def new_passes(
+    directory: Path, options: Hyperparameters, criterion: nn.CrossEntropyLoss | None = None
+) -> Passes:
+    return Passes(
         torch_resnet.build("resnet18", 2),
         options,
-        nn.CrossEntropyLoss(),
+        criterion or nn.CrossEntropyLoss(),
         Processor(torch.device("cpu"), bfloat16=False),
-        observer,
+        Observer(Job(directory), options),
         StopSignal(),
         2,
         World(),
     )
+
+
+def test_no_step_waits_for_its_numbers(tmp_path: Path) -> None:
+    passes = new_passes(tmp_path, Hyperparameters(batch_size=2, profile=False, epochs=1))
     # Only the epoch's sums, at its end.
     assert reads(passes, steps=6) == reads(passes, steps=2) > 0
+
+
+def test_a_loss_that_is_no_number_is_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = [math.nan, 0.5, math.inf, 0.4, math.nan]
+    options = Hyperparameters(batch_size=2, profile=False, epochs=len(losses))
+    passes = new_passes(tmp_path, options)
+    scores = iter([Score(loss, np.eye(2, dtype=np.float32), np.arange(2)) for loss in losses])
+    monkeypatch.setattr(passes, "evaluate", lambda *_: next(scores))
+    history = History(tmp_path / "metrics.jsonl")
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "", seconds=0, world=World())
+    Training(passes, options, passes.observer).fit(
+        Noise(1), Noise(1), checkpoints, history, tested=True
+    )
+    assert history.entries[-1]["best_epoch"] == 4
+    assert history.latest["validation:loss"] == 0.4
+    written = [json.loads(line) for line in history.path.read_text().splitlines()]
+    assert [entry.get("validation:loss") for entry in written] == [None, 0.5, None, 0.4, None, 0.4]
 
 
 @pytest.fixture

@@ -156,6 +156,8 @@ def _by_class(matrix: Array, classes: Sequence[str]) -> str:
 
 def _calibration(answers: Answers) -> str:
     found = calibration(answers.scores, answers.truth)
+    if not found:
+        return ""
     error = calibration_error(found)
     left, size, width = 60, HEIGHT - 62, WIDTH - 90
     drawn = f'<path class="diagonal" d="M{left} {12 + size}L{left + width} 12"/>'
