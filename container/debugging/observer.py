@@ -11,7 +11,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,15 @@ from container.job import Job
 from container.metrics import Metric
 from container.progress import say
 from container.stopping import Stopped
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """The network's scores for all images of a split."""
+
+    split: str
+    logits: Tensor
+    labels: Tensor
 
 
 class Observer:
@@ -91,7 +100,8 @@ class Observer:
         self._device = ""
         self._rates = array("f")
         self._search: Mapping[str, Any] | None = None
-        self._answers: list[tuple[Tensor, Tensor]] = []
+        self._answers: _Evaluated | None = None
+        self._best_answers: _Evaluated | None = None
         self._watch: Watch | None = None
         self._finished = False
 
@@ -142,7 +152,6 @@ class Observer:
     def evaluation(self) -> None:
         """The steps from here on are evaluation steps."""
         self.hook.evaluation()
-        self._answers.clear()
         self.clock.begin()
 
     def stepped(self, rate: float) -> None:
@@ -177,9 +186,17 @@ class Observer:
             self._step_log = None
             say(f"The times of steps are no longer written: {error}.")
 
-    def answered(self, logits: Tensor, labels: Tensor) -> None:
-        """The network's scores for the next images of the split that is evaluated."""
-        self._answers.append((logits.detach().float().cpu(), labels))
+    def answered(self, split: str, logits: Tensor, labels: Tensor) -> None:
+        """An evaluation is done: the network's scores for all images of a split."""
+        self._answers = _Evaluated(split, logits.detach().float().cpu(), labels)
+
+    def best(self) -> None:
+        """The network that was just evaluated is the best so far."""
+        self._best_answers = self._answers
+
+    def back_to_best(self) -> None:
+        """The network is the best one again, and so are its answers."""
+        self._answers = self._best_answers
 
     def measured(self, values: Mapping[Metric, float]) -> None:
         """The metrics of an epoch, or of the test."""
@@ -251,16 +268,15 @@ class Observer:
 
     def _last_answers(self) -> Answers | None:
         """The last evaluation's, which is the test's where there is one."""
-        if not self._answers:
+        if self._answers is None:
             return None
-        scores = torch.cat([logits for logits, _ in self._answers]).softmax(1).numpy()
-        truth = torch.cat([labels for _, labels in self._answers]).numpy()
-        for name in ("test", "validation"):
-            split = self._splits.get(name)
-            # An evaluation that was stopped, or of other images, is nothing to show.
-            if split is not None and np.array_equal(split.labels, truth):
-                return Answers(name, split.labels, scores, split.images, split.paths)
-        return None
+        name, truth = self._answers.split, self._answers.labels.numpy()
+        split = self._splits.get(name)
+        # Of many hosts that hold other images, each knows its own alone.
+        if split is None or not np.array_equal(split.labels, truth):
+            return None
+        scores = self._answers.logits.softmax(1).numpy()
+        return Answers(name, split.labels, scores, split.images, split.paths)
 
 
 def _node(job: Job) -> str:

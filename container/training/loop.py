@@ -77,7 +77,7 @@ class Training:
                 )
                 with self._average.applied() if self._average else nullcontext():
                     score = self.passes.evaluate(
-                        validation, f"Epoch {position.epoch + 1} validation"
+                        validation, "validation", f"Epoch {position.epoch + 1} validation"
                     )
                     values = {
                         metrics.TRAIN_LOSS: position.loss_sum / position.seen,
@@ -102,7 +102,7 @@ class Training:
             say(f"epoch {position.epoch}/{epochs}: {metrics.line(values)}")
         if self._go_back(position, history) and not tested:
             # The report shows the answers of the network that is kept.
-            self.passes.evaluate(validation, f"Best epoch {position.best_epoch}")
+            self.passes.evaluate(validation, "validation", f"Best epoch {position.best_epoch}")
 
     def _write(self, checkpoints: Checkpoints, position: Position) -> None:
         average = self._average.state if self._average else {}
@@ -129,6 +129,7 @@ class Training:
         # A loss that is no number is below nothing, and nothing would be below it.
         if score.loss < best_loss:
             best_epoch, best_loss = epoch, score.loss
+            self.observer.best()
             state = self.network.state_dict()
             self._best = {name: tensor.clone() for name, tensor in state.items()}
         return Position(
@@ -157,6 +158,7 @@ class Training:
                 f"epoch. Lower lr, which was {position.rate:g}."
             )
         self.network.load_state_dict(self._best)
+        self.observer.back_to_best()
         if position.best_epoch == position.epoch:
             return False
         entry = history.entries[position.best_epoch - 1]

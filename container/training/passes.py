@@ -152,7 +152,7 @@ class Passes:
             self.optimizer.state.clear()
 
     @torch.no_grad()
-    def evaluate(self, images: Source, name: str) -> Score:
+    def evaluate(self, images: Source, split: str, description: str) -> Score:
         """The answers to the views that serving sees, and their loss. Raises Stopped."""
         self.observer.evaluation()
         self.network.eval()
@@ -161,7 +161,7 @@ class Passes:
         size = self.hyperparameters.test_batch_size
         batches = images.evaluation_batches(size)
         steps = steps_per_epoch(len(images), size * self.world.size)
-        for views, labels in track(batches, total=steps, description=name):
+        for views, labels in track(batches, total=steps, description=description):
             with self.processor.autocast():
                 logits = self.network(images.inputs(views.to(self.processor.device)))
             logits, targets = logits.float(), labels.to(self.processor.device)
@@ -173,7 +173,7 @@ class Passes:
             raise Stopped
         (loss_sum,) = self.world.total(loss_sum)
         logits, labels = self._of_all(answers)
-        self.observer.answered(logits, labels)
+        self.observer.answered(split, logits, labels)
         self.observer.clock.mark("evaluation")
         return Score(loss_sum / len(images), logits.softmax(1).numpy(), labels.numpy())
 

@@ -117,7 +117,7 @@ def _train(
         training = Training(passes, options, observer)
         training.fit(sources["train"], sources["validation"], checkpoints, history, tested=tested)
         if tested:
-            score = passes.evaluate(sources["test"], "Test")
+            score = passes.evaluate(sources["test"], "test", "Test")
             values = final_test.measure(score, images.classes)
             say(metrics.line(values))
             final_test.summarise(score, images.classes)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,24 +180,41 @@ def contrast(first: str, second: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def test_answers_belong_to_the_split_that_was_evaluated_last(tmp_path: Path) -> None:
+@pytest.fixture
+def observer(tmp_path: Path) -> Observer:
+    """It has three images to evaluate and three to test, of the same classes."""
     pixels = np.zeros((8, 8, 3), dtype=np.uint8)
-
-    def split(*labels: int) -> DecodedImages:
-        paths = tuple(Path(f"{i}.jpg") for i in range(len(labels)))
-        return DecodedImages((pixels,) * len(labels), np.array(labels), paths, ())
-
+    paths = tuple(Path(f"{index}.jpg") for index in range(3))
+    split = DecodedImages((pixels,) * 3, np.array([0, 1, 1]), paths, ())
     observer = Observer(Job(tmp_path), Hyperparameters(profile=False))
-    # Of the same length, and stopped before the test.
-    splits = {"validation": split(0, 1, 1), "test": split(1, 1, 0)}
+    splits = {"validation": split, "test": split}
     observer.describe(classes=("cat", "dog"), splits=splits, digest="", device="CPU")
+    return observer
+
+
+def answer(observer: Observer, split: str, *answers: int) -> None:
     observer.evaluation()
-    observer.answered(torch.eye(2), torch.tensor([0, 1]))
-    observer.answered(torch.eye(2)[1:], torch.tensor([1]))
+    observer.answered(split, torch.eye(2)[list(answers)], torch.tensor([0, 1, 1]))
+
+
+def reported(observer: Observer) -> Any:
     observer.report("stopped")
-    content = json.loads((tmp_path / "output/data/report.json").read_text())
-    assert content["answers"]["split"] == "validation"
-    assert content["answers"]["accuracy"] == 1
+    content = json.loads((observer.job.output_data_dir / "report.json").read_text())
+    return content["answers"]
+
+
+def test_answers_are_of_the_split_that_was_evaluated_last(observer: Observer) -> None:
+    answer(observer, "validation", 0, 1, 1)
+    assert reported(observer)["split"] == "validation"
+
+
+def test_answers_are_those_of_the_network_that_is_kept(observer: Observer) -> None:
+    answer(observer, "validation", 0, 1, 1)
+    observer.best()
+    answer(observer, "validation", 1, 0, 0)
+    observer.evaluation()  # stopped on its way
+    observer.back_to_best()
+    assert reported(observer)["accuracy"] == 1
 
 
 def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
