@@ -17,11 +17,16 @@ STAGES = ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc")
 def build_criterion(
     options: Hyperparameters, labels: NDArray[np.int64], classes: int
 ) -> nn.CrossEntropyLoss:
-    """Cross entropy; balanced weights make every class count alike, however many images it has."""
+    """Cross entropy; balanced weights make every class count alike, however many images it has.
+
+    Over the training images the weights' mean is 1: an epoch's weights add up to its images.
+    """
     weights = None
     if options.class_weights == "balanced":
-        counts = np.bincount(labels, minlength=classes).clip(min=1)
-        weights = torch.from_numpy((len(labels) / (classes * counts)).astype(np.float32))
+        counts = np.bincount(labels, minlength=classes)
+        present = np.count_nonzero(counts)
+        each = len(labels) / (present * counts.clip(min=1))
+        weights = torch.from_numpy(each.astype(np.float32))
     return nn.CrossEntropyLoss(weights, label_smoothing=options.label_smoothing)
 
 

@@ -95,6 +95,7 @@ class Passes:
         self.observer.training()
         train_trainable(self.network)
         sums = _Sums(self.processor.device)
+        mixed = options.mixup > 0
         clock = self.observer.clock
         batches = images.training_batches(
             batch_size=options.batch_size,
@@ -105,7 +106,7 @@ class Passes:
         name = f"Epoch {position.epoch + 1}"
         for views, labels in track(batches, total=steps - position.step, description=name):
             clock.mark("data_wait")
-            share, stopped, due = self._meet(labels, due=is_due())
+            share, stopped, due = self._meet(self._weight(labels, mixed=mixed), due=is_due())
             if stopped or due:
                 self._count(sums, position)
             if stopped:
@@ -118,7 +119,7 @@ class Passes:
             loss, logits = self._step(images, views, labels, rate, share, mixing=done)
             if average:
                 average.update(done)
-            sums.add(loss, logits, labels)
+            sums.add(loss, logits, labels, self._weight(labels, mixed=mixed))
             position.step += 1
             self.observer.stepped(rate)
         self._count(sums, position)
@@ -139,7 +140,7 @@ class Passes:
                     yield batch
 
         def step(views: Tensor, labels: Tensor, rate: float) -> float:
-            share, _, _ = self._meet(labels)
+            share, _, _ = self._meet(self._weight(labels, mixed=False))
             loss, _ = self._step(train, views, labels, rate, share)
             # The same in every process, or they would choose different rates.
             return self.world.total(float(loss) * share)[0] / self.world.size
@@ -156,7 +157,7 @@ class Passes:
         """The answers to the views that serving sees, and their loss. Raises Stopped."""
         self.observer.evaluation()
         self.network.eval()
-        loss_sum = 0.0
+        loss_sum, weight_sum = 0.0, 0.0
         answers: list[tuple[Tensor, Tensor]] = []
         size = self.hyperparameters.test_batch_size
         batches = images.evaluation_batches(size)
@@ -165,28 +166,37 @@ class Passes:
             with self.processor.autocast():
                 logits = self.network(images.inputs(views.to(self.processor.device)))
             logits, targets = logits.float(), labels.to(self.processor.device)
-            loss_sum += float(self.criterion(logits, targets)) * len(labels)
+            weight = self._weight(labels, mixed=False)
+            loss_sum += float(self.criterion(logits, targets)) * weight
+            weight_sum += weight
             answers.append((logits.cpu(), labels))
             if self.stop.requested:
                 break
         if self.world.any(self.stop.requested):
             raise Stopped
-        (loss_sum,) = self.world.total(loss_sum)
+        loss_sum, weight_sum = self.world.total(loss_sum, weight_sum)
         logits, labels = self._of_all(answers)
         self.observer.answered(split, logits, labels)
         self.observer.clock.mark("evaluation")
-        return Score(loss_sum / len(images), logits.softmax(1).numpy(), labels.numpy())
+        return Score(loss_sum / weight_sum, logits.softmax(1).numpy(), labels.numpy())
 
-    def _meet(self, labels: Tensor, *, due: bool = False) -> tuple[float, bool, bool]:
+    def _weight(self, labels: Tensor, *, mixed: bool) -> float:
+        """What the mean loss of these labels' images is divided by."""
+        # Labels that are mixed are shares of classes, whose loss is divided by their number.
+        weights = None if mixed else self._class_weights
+        return float(len(labels) if weights is None else weights[labels].sum())
+
+    def _meet(self, weight: float, *, due: bool = False) -> tuple[float, bool, bool]:
         """Before a step, what the processes need to know of each other.
+
+        Args:
+            weight: what the mean loss of this process's images is divided by.
+            due: whether this process finds that a checkpoint is due.
 
         Returns:
             this process's share of the whole batch's loss, times the number of processes; whether
             one is asked to stop; whether a checkpoint is due.
         """
-        # What the mean loss of these labels' images is divided by.
-        weights = None if self.hyperparameters.mixup else self._class_weights
-        weight = float(len(labels) if weights is None else weights[labels].sum())
         total, stopped, due_anywhere = self.world.total(weight, self.stop.requested, due)
         return weight * self.world.size / total, stopped > 0, due_anywhere > 0
 
@@ -251,9 +261,11 @@ class _Sums:
         self._device = device
         self._clear()
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Count a batch, of which `loss` is the mean."""
-        self._loss += loss * len(labels)
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, weight: float) -> None:
+        """Count a batch, of which `loss` is the sum divided by `weight`."""
+        if not weight:
+            return  # of a batch that has no images for this process; zero over zero is no number
+        self._loss += loss * weight
         self._correct += (logits.argmax(1) == labels.to(logits.device)).sum()
         self._seen += len(labels)
 

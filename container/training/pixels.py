@@ -86,9 +86,9 @@ class PixelSource:
             return as_canvas(images), as_tensor(images, boxes), labels
 
         def send(gathered: Future[tuple[Tensor, Tensor, Tensor]]) -> Batch:
-            canvas, boxes, labels = (
-                tensor.to(self._device, non_blocking=True) for tensor in gathered.result()
-            )
+            canvas, boxes, labels = gathered.result()
+            canvas, boxes = (each.to(self._device, non_blocking=True) for each in (canvas, boxes))
+            # Labels stay here, where their weights are added up without waiting for the GPU.
             return resample(canvas, boxes, side), labels
 
         with ThreadPoolExecutor(1) as pool:

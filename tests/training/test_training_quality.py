@@ -201,6 +201,46 @@ def test_no_step_waits_for_its_numbers(tmp_path: Path) -> None:
     assert reads(passes, steps=6) == reads(passes, steps=2) > 0
 
 
+class Fixed(Noise):
+    """The same five images in every pass, in training batches of two, two and one."""
+
+    def __init__(self) -> None:
+        super().__init__(3)
+        self.images = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        self.labels = torch.tensor([0, 1, 1, 1, 1])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def training_batches(self, **_: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.evaluation_batches(2)
+
+    def evaluation_batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        ends = [slice(start, start + batch_size) for start in range(0, len(self), batch_size)]
+        return iter([(self.images[part], self.labels[part]) for part in ends])
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_weighted_losses_are_means_over_all_images(tmp_path: Path, size: int) -> None:
+    source = Fixed()
+    options = Hyperparameters(
+        class_weights="balanced", batch_size=2, test_batch_size=size, profile=False, ema=0.0
+    )
+    criterion = build_criterion(options, source.labels.numpy(), 2)
+    passes = new_passes(tmp_path, options, criterion)
+    score = passes.evaluate(source, "validation", "")
+    with torch.no_grad():
+        whole = criterion(passes.network(source.images), source.labels)
+    assert score.loss == pytest.approx(float(whole), rel=1e-4)
+    # Frozen batch statistics and a rate of zero: training sees the network that evaluation saw.
+    for parameter in passes.network.parameters():
+        parameter.requires_grad_(False)
+    passes.network.get_submodule("fc").requires_grad_(True)
+    position = Position(rate=0.0)
+    passes.train(source, position, average=None, is_due=lambda: False, save=lambda _: None)
+    assert position.loss_sum / position.seen == pytest.approx(float(whole), rel=1e-4)
+
+
 def test_a_loss_that_is_no_number_is_never_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,10 +280,14 @@ def test_lr_auto_finds_a_rate_shows_its_curve_and_repeats_itself(images: OptMl) 
     assert "Search for a learning rate" in (images.base / "output/data/report.html").read_text()
 
 
-def test_the_size_of_test_batches_changes_no_answer(images: OptMl) -> None:
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_the_size_of_test_batches_changes_no_answer(images: OptMl, weights: str) -> None:
+    for path in sorted((images.channel("train") / "dog").iterdir())[8:]:
+        path.unlink()
     losses = []
     for size in ("1", "64"):
-        result = images.train({"epochs": "1", "test-batch-size": size, "precision": "float32"})
+        options = {"epochs": "1", "precision": "float32", "class-weights": weights}
+        result = images.train(options | {"test-batch-size": size})
         assert result.returncode == 0, result.stderr
         losses.append(images.facts()["metrics"]["validation:loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

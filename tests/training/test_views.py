@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,8 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opt_ml import OptMl, write_images
 
+from container.images import Preprocessing
 from container.training.augmentation import Augmentation, progressive_side
+from container.training.decoded import DecodedImages
 from container.training.device_views import as_canvas, as_tensor, resample
+from container.training.pixels import PixelSource
+from container.training.source import Share
 
 
 @settings(max_examples=30, deadline=None)
@@ -33,6 +39,25 @@ def test_a_batch_of_views_made_at_once_is_what_pillow_makes_one_by_one(
     difference = np.abs(views.numpy().astype(int) - np.stack(expected).astype(int))
     # Pillow rounds between its two passes, and its weights are integers.
     assert difference.max() <= 2
+
+
+def test_labels_stay_on_the_cpu_when_views_are_made_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Class weights are added up by labels, which a GPU would have to be waited for.
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    images = (np.zeros((40, 50, 3), np.uint8),) * 4
+    decoded = DecodedImages(images, np.array([0, 1, 1, 0]), (Path("image.jpg"),) * 4, ())
+    source = PixelSource(
+        decoded,
+        Augmentation(32, 0.5, flip=True),
+        Preprocessing.for_image_size(32),
+        Share(),
+        torch.device("meta"),
+    )
+    for views, labels in source._made_by_the_gpu([np.array([0, 1]), np.array([2, 3])], (0, 0), 32):
+        assert (views.device.type, labels.device.type) == ("meta", "cpu")
+        assert views.shape == (2, 32, 32, 3)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 7, 100])
