@@ -34,7 +34,7 @@ class Cut:
 
 
 class Backbone:
-    """The frozen layers, in the fastest arithmetic that was asked for.
+    """The frozen layers in float32 or bfloat16, as `precision` says.
 
     On a CPU they are an OpenVINO model, on a GPU the torch network itself.
     """
@@ -50,22 +50,19 @@ class Backbone:
         self._preprocessing = preprocessing
         self._stages = cut.stages
         self._run: Callable[[NDArray[np.uint8]], Tensor]
+        self._network, self._architecture, self._precision = network, architecture, precision
         if next(network.parameters()).is_cuda:
             self.batch_size = BATCH_SIZE_ON_A_GPU
-            self._network = network.eval()
-            bfloat16 = precision != "float32"
-            self.name = f"torch {'bfloat16' if bfloat16 else 'float32'}"
+            network.eval()
+            self.name = f"torch {precision}"
             self._run = self._run_torch
         else:
             self.batch_size = BATCH_SIZE_ON_A_CPU
-            self._network, self._architecture, self._precision = network, architecture, precision
-            arithmetic = openvino_resnet.arithmetic_of(precision)
-            bfloat16 = arithmetic == "bfloat16"
-            self.name = f"openvino {arithmetic}"
+            self.name = f"openvino {precision}"
             self._run = self._run_openvino
-        self._bfloat16 = bfloat16
+        self._bfloat16 = precision == "bfloat16"
         # Averages are few, and lose by rounding; activations were rounded when they were computed.
-        self.dtype = torch.bfloat16 if bfloat16 and cut.stages < 4 else torch.float32
+        self.dtype = torch.bfloat16 if self._bfloat16 and cut.stages < 4 else torch.float32
 
     @cached_property
     def _request(self) -> Any:

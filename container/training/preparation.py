@@ -42,6 +42,7 @@ def prepare(
     images: Dataset,
     options: Hyperparameters,
     preprocessing: Preprocessing,
+    precision: str,
     stop: StopSignal,
     world: World,
 ) -> Prepared | None:
@@ -50,12 +51,14 @@ def prepare(
     Of many processes each computes a part of the features, and the main one alone trains the head
     on all: that takes it less time than to talk. For the others nothing is left to do.
 
+    Frozen layers compute in `precision`, float32 or bfloat16, as trained ones do.
+
     Raises:
         UserError: the disk is full.
         Stopped: the job was asked to stop.
     """
     if options.trainable != "all" and options.views:
-        return _features(network, images, options, preprocessing, stop, world)
+        return _features(network, images, options, preprocessing, precision, stop, world)
     return _pixels(network, images, options, preprocessing, stop, world)
 
 
@@ -96,12 +99,13 @@ def _features(
     images: Dataset,
     options: Hyperparameters,
     preprocessing: Preprocessing,
+    precision: str,
     stop: StopSignal,
     world: World,
 ) -> Prepared | None:
     """Run the frozen layers on every image, or find in the cache what they made of it."""
     cut = Cut.below(options.trainable)
-    backbone = Backbone(network, options.arch, preprocessing, options.precision, cut)
+    backbone = Backbone(network, options.arch, preprocessing, precision, cut)
     say(f"Frozen layers by {backbone.name}, {options.views} views of each training image")
     store = FeatureStore.of(
         {

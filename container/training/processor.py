@@ -25,6 +25,11 @@ class Processor:
             return cls(device, bool(native))
         return cls(device, precision == "bfloat16")
 
+    @property
+    def precision(self) -> str:
+        """The arithmetic by name: float32 or bfloat16."""
+        return "bfloat16" if self.bfloat16 else "float32"
+
     def autocast(self) -> torch.autocast:
         """The context in which the forward pass runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
@@ -35,4 +40,4 @@ class Processor:
             if self.device.type == "cuda"
             else f"CPU with {torch.get_num_threads()} threads"
         )
-        return f"{name}, {'bfloat16' if self.bfloat16 else 'float32'}"
+        return f"{name}, {self.precision}"

@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from container.training.passes import Passes
 from container.training.preparation import prepare
 from container.training.processor import Processor
 from container.training.quantization import Int8Form, quantize
+from container.training.source import Source
 from container.training.world import World, joined
 
 
@@ -64,7 +66,7 @@ def _train(
         network = _network(options, len(images.classes), environment)
     network.to(processor.device, memory_format=torch.channels_last)
     say(f"{options.arch} on {processor}")
-    prepared = prepare(network, images, options, preprocessing, stop, world)
+    prepared = prepare(network, images, options, preprocessing, processor.precision, stop, world)
     if prepared is None:
         return
     world = prepared.world
@@ -117,12 +119,7 @@ def _train(
         training = Training(passes, options, observer)
         training.fit(sources["train"], sources["validation"], checkpoints, history, tested=tested)
         if tested:
-            score = passes.evaluate(sources["test"], "test", "Test")
-            values = final_test.measure(score, images.classes)
-            say(metrics.line(values))
-            final_test.summarise(score, images.classes)
-            history.add(values)
-            observer.measured(values)
+            _test(passes, sources["test"], images.classes, history)
     except Stopped:
         save()
         raise
@@ -141,6 +138,16 @@ def _train(
     ):
         save(quantized)
     checkpoints.remove()
+
+
+def _test(passes: Passes, images: Source, classes: Sequence[str], history: History) -> None:
+    """Measure the trained network on images that nothing was decided by. Raises Stopped."""
+    score = passes.evaluate(images, "test", "Test")
+    values = final_test.measure(score, classes)
+    say(metrics.line(values))
+    final_test.summarise(score, classes)
+    history.add(values)
+    passes.observer.measured(values)
 
 
 def _network(options: Hyperparameters, classes: int, environment: JobEnvironment) -> ResNet:
