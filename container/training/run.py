@@ -64,6 +64,7 @@ def _train(
     digest = images.digest()
     with world.together():
         network = _network(options, len(images.classes), environment)
+    start = model.backbone_digest(network)
     network.to(processor.device, memory_format=torch.channels_last)
     say(f"{options.arch} on {processor}")
     prepared = prepare(network, images, options, preprocessing, processor.precision, stop, world)
@@ -105,7 +106,8 @@ def _train(
 
     checkpoints = Checkpoints(
         job.checkpoint_dir,
-        json.dumps([as_strings(options), digest]),
+        # The file in the pretrained channel may be another one next time.
+        json.dumps([as_strings(options), digest, start]),
         seconds=options.checkpoint_seconds,
         world=world,
     )

@@ -203,6 +203,18 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(opt_ml: OptMl) -> None:
     assert "Resumed" not in result.stdout
 
 
+def test_a_checkpoint_of_other_pretrained_weights_is_not_resumed(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=20)
+    path = opt_ml.channel("pretrained") / "resnet18.safetensors"
+    options = LONG | {"weights": "imagenet"}
+    save_file(torch_resnet.build("resnet18", 1000).state_dict(), path)
+    interrupt(opt_ml, signal.SIGKILL, expected=-signal.SIGKILL, options=options)
+    save_file(torch_resnet.build("resnet18", 1000).state_dict(), path)
+    result = opt_ml.train(options | {"epochs": "3"})
+    assert result.returncode == 0
+    assert "Starting anew: no checkpoint" in result.stdout
+
+
 def test_patience_ends_training_and_brings_the_best_epoch_back(opt_ml: OptMl) -> None:
     write_images(opt_ml.channel("train"), count=20)
     # A head whose learning rate is absurd gets worse sooner or later.
