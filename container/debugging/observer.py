@@ -4,7 +4,6 @@ Training tells it what it does. Nothing in here may take training down.
 """
 
 import json
-import os
 import platform
 import shutil
 import time
@@ -19,6 +18,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from container import processors
 from container.debugging import report
 from container.debugging.clock import Clock, HostTimer
 from container.debugging.companion import Companion
@@ -90,9 +90,10 @@ class Observer:
             else None
         )
         self._step_log: StepLog | None = None
-        self._logbook = Logbook(
-            job.output_dir / "tensorboard" if options.tensorboard else None, as_strings(options)
-        )
+        tensorboard = job.output_dir / "tensorboard" if options.tensorboard else None
+        self._logbook = Logbook(tensorboard, as_strings(options)) if first else None
+        self._trained = 0
+        """Steps before this part of the training, which a resume begins."""
         self._operators = OperatorProfiler(steps, self._profile_dir)
         self._classes: Sequence[str] = ()
         self._splits: Mapping[str, Split] = {}
@@ -119,6 +120,7 @@ class Observer:
 
         Comes after the head is new and the backbone frozen.
         """
+        self._trained = trained
         self.hook = create_hook(self.job, self.options.debug)
         self.hook.register(network, criterion, trained=trained, evaluated=evaluated)
         self.clock.hook_seconds = self.hook.seconds
@@ -139,6 +141,11 @@ class Observer:
                 stop=self.options.on_rule == "stop",
             )
 
+    @property
+    def _steps(self) -> int:
+        """Steps trained so far, those before a resume too."""
+        return self._trained + self.clock.count
+
     def searched(self, search: Mapping[str, Any]) -> None:
         """How the learning rate was found."""
         self._search = search
@@ -146,7 +153,7 @@ class Observer:
     def training(self) -> None:
         """The steps from here on are training steps."""
         self.hook.training()
-        self._operators.before_step(self.clock.count)
+        self._operators.before_step(self._steps)
         self.clock.begin()
 
     def evaluation(self) -> None:
@@ -159,10 +166,10 @@ class Observer:
         self._rates.append(rate)
         self.clock.end_step()
         self._log_steps()
-        self._operators.before_step(self.clock.count)
+        self._operators.before_step(self._steps)
 
     def _start_step_log(self, trained: int) -> None:
-        cores = os.cpu_count() or 1
+        cores = processors.available()
         self._step_log = StepLog(
             self._profile_dir,
             self.clock,
@@ -203,7 +210,8 @@ class Observer:
         numbers = {metric.name: value for metric, value in values.items()}
         if self._rates:
             numbers["learning-rate"] = self._rates[-1]
-        self._logbook.add(numbers, self.clock.count)
+        if self._logbook:
+            self._logbook.add(numbers, self._steps)
 
     def finish(self) -> None:
         """The network is trained: complete the hook's files, and say what the rules found."""
@@ -232,7 +240,8 @@ class Observer:
             say(f"Report: {page}")
         except Exception as error:  # the training is done, whatever becomes of its report
             say(f"The report could not be written ({type(error).__name__}: {error}).")
-        self._logbook.close(self.job.output_data_dir, outcome)
+        if self._logbook:
+            self._logbook.close(self.job.output_data_dir, outcome)
 
     def _material(self, outcome: str, failure: str, found: Sequence[Result]) -> Material:
         data = self.job.output_data_dir
@@ -295,7 +304,7 @@ def observing(job: Job, options: Hyperparameters, *, first: bool = True) -> Iter
     Of several processes that train together only the first is to be observed.
     """
     if not first:
-        quiet = replace(options, profile=False, tensorboard=False, rules="off")
+        quiet = replace(options, profile=False, profile_steps="off", rules="off", on_rule="warn")
         yield Observer(job, quiet, first=False)
         return
     observer = Observer(job, options)

@@ -6,9 +6,14 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from torch import nn
 
+from container import metrics
 from container.debugging.logbook import Logbook
+from container.debugging.observer import Observer, observing
 from container.debugging.tensorboard import EventFile
+from container.hyperparameters import Hyperparameters
+from container.job import Job
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
 
@@ -85,3 +90,34 @@ def test_a_missing_client_is_said(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///nowhere")
     Logbook(None, {}).add({"train:loss": 1.0}, 1)
     assert "MLflow gets no metrics" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above
+def test_steps_are_counted_on_after_a_resume(tmp_path: Path) -> None:
+    options = Hyperparameters(profile=False, tensorboard=True, profile_steps="0-1")
+    observer = Observer(Job(tmp_path), options)
+    observer.register(nn.Linear(1, 2), nn.CrossEntropyLoss(), trained=7)
+    observer.training()
+    observer.stepped(0.5)
+    observer.measured({metrics.TRAIN_LOSS: 0.25})
+    observer.finish()
+    (path,) = (tmp_path / "output/tensorboard").iterdir()
+    assert read_back(path) == [("train:loss", 0.25, 8), ("learning-rate", 0.5, 8)]
+    # The first two steps were timed, if at all, before the resume.
+    assert not (tmp_path / "output/profiler/operators.json").exists()
+
+
+def test_of_many_processes_the_first_alone_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///nowhere")
+    options = Hyperparameters(tensorboard=True, profile_steps="0-0")
+    with observing(Job(tmp_path), options, first=False) as observer:
+        observer.register(nn.Linear(1, 2), nn.CrossEntropyLoss())
+        observer.training()
+        observer.stepped(0.5)
+        observer.measured({metrics.TRAIN_LOSS: 0.25})
+        observer.finish()
+    assert capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == []

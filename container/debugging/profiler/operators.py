@@ -31,7 +31,10 @@ def parse_steps(text: str) -> tuple[int, int] | None:
 
 
 class OperatorProfiler:
-    """Starts before the first step of the range and ends after the last."""
+    """Starts before the first step of the range and ends after the last.
+
+    A training that goes on in the middle of the range times what is left of it.
+    """
 
     def __init__(self, steps: tuple[int, int] | None, directory: Path) -> None:
         self._steps = steps
@@ -42,7 +45,7 @@ class OperatorProfiler:
         """Called before each training step; the first is step 0."""
         if self._steps and step == self._steps[1] + 1:
             self.close()
-        elif self._steps and step == self._steps[0] and self._profiler is None:
+        elif self._steps and self._steps[0] <= step <= self._steps[1] and self._profiler is None:
             self._guarded(self._start)
 
     def close(self) -> None:
