@@ -189,7 +189,7 @@ class Hyperparameters:
     image_size: int = _declare(224, Integer(32, 1024), "side of the square that the network sees, in pixels")
     progressive: bool = _declare(False, Flag(), "with new views in every epoch, begin with smaller ones and grow them to image-size by the last epoch: faster")
     crop_scale: float = _declare(0.35, Real(above=0, most=1), "smallest share of a training image that a random crop keeps; 1 turns crops off")
-    views: int = _declare(2, Integer(0, 64), "with trainable=head or layer4, views of a training image that the frozen layers see once: the image, its mirror image (with flip), random crops; 0 computes new ones in every epoch")
+    views: int = _declare(2, Integer(0, 64), "with trainable=head or layer4, views of a training image that the frozen layers see once: the image, its mirror image (left out without flip), random crops; 0 computes new ones in every epoch")
     flip: bool = _declare(True, Flag(), "mirror training images at random; turn off where left and right differ, as in digits")
     validation_split: float = _declare(0.15, Real(above=0, most=0.5), "share split off for validation where no validation images are given")
     test_split: float = _declare(0.15, Real(least=0, most=0.5), "share split off for the test where the data is one folder of classes")

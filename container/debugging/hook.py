@@ -53,6 +53,11 @@ class Hook:
         """Write what is left; the files are complete after this."""
 
 
+def saves_tensors(job: Job, preset: str) -> bool:
+    """Whether anything asks for tensors to be saved. Raises UserError as `create_hook` does."""
+    return (_read_configuration(job) or presets.configuration(preset)) is not None
+
+
 def create_hook(job: Job, preset: str) -> Hook:
     """SageMaker's hook configuration if there is one, else the preset's, else no hook.
 

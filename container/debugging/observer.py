@@ -23,7 +23,7 @@ from container.debugging import report
 from container.debugging.clock import Clock, HostTimer
 from container.debugging.companion import Companion
 from container.debugging.cuda_timer import CudaTimer
-from container.debugging.hook import Hook, create_hook
+from container.debugging.hook import Hook, create_hook, saves_tensors
 from container.debugging.logbook import Logbook
 from container.debugging.profiler.live import FIRED_FILE, last_look
 from container.debugging.profiler.operators import OperatorProfiler, parse_steps
@@ -61,8 +61,8 @@ class Observer:
     """What looks at one training job."""
 
     def __init__(self, job: Job, options: Hyperparameters, *, first: bool = True) -> None:
-        """Raises UserError where `rules` names one that there is not."""
-        select(options.rules, (), pretrained=False)
+        """Raises UserError where `rules` names one that there is not, or that could see nothing."""
+        _check_rules(job, options)
         self._profile_rules = select_profile_rules(options.rules)
         steps = parse_steps(options.profile_steps)
         self.job = job
@@ -286,6 +286,21 @@ class Observer:
             return None
         scores = self._answers.logits.softmax(1).numpy()
         return Answers(name, split.labels, scores, split.images, split.paths)
+
+
+def _check_rules(job: Job, options: Hyperparameters) -> None:
+    """Raise UserError where rules are asked for that do not exist, or that could see nothing."""
+    chosen = select(options.rules, (), pretrained=False)
+    asked = []
+    if chosen and options.rules != "default":
+        asked.append(f"rules={options.rules} looks")
+    if options.on_rule == "stop":
+        asked.append("on-rule=stop follows rules that look")
+    if asked and not saves_tensors(job, options.debug):
+        raise UserError(
+            f"{asked[0]} at tensors, and debug={options.debug} saves none. Set debug to losses, "
+            "standard or full."
+        )
 
 
 def _node(job: Job) -> str:

@@ -1,7 +1,7 @@
 """Bring a job's images into the form that its network is trained on."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
@@ -19,7 +19,7 @@ from container.training.dataset import Dataset
 from container.training.decoded import SplitImages, decode_split
 from container.training.feature_parts import compute_together
 from container.training.feature_store import FeatureStore
-from container.training.frozen import PLAIN, FeatureExtractor, view_names
+from container.training.frozen import MIRRORED, PLAIN, FeatureExtractor, view_names
 from container.training.head import FrozenSource, Head, LastStage
 from container.training.pixels import PixelSource
 from container.training.source import Source
@@ -106,7 +106,9 @@ def _features(
     """Run the frozen layers on every image, or find in the cache what they made of it."""
     cut = Cut.below(options.trainable)
     backbone = Backbone(network, options.arch, preprocessing, precision, cut)
-    say(f"Frozen layers by {backbone.name}, {options.views} views of each training image")
+    views = _views(options)
+    say(f"Frozen layers by {backbone.name}, {len(views)} views of each training image")
+    _say_what_has_no_effect(options, views)
     store = FeatureStore.of(
         {
             "architecture": options.arch,
@@ -116,7 +118,6 @@ def _features(
             "arithmetic": backbone.name,
         }
     )
-    views = view_names(options.views, flip=options.flip, crop_scale=options.crop_scale)
     extractor = FeatureExtractor(backbone, store, preprocessing, _augmentation(options), stop)
     wanted = {
         name: (split, views if name == "train" else (PLAIN,))
@@ -137,6 +138,24 @@ def _features(
     sources = {name: FrozenSource(split, shares[name]) for name, split in splits.items()}
     trained = Head(network) if options.trainable == "head" else LastStage(network)
     return Prepared(splits, sources, trained, world)
+
+
+def _views(options: Hyperparameters) -> tuple[str, ...]:
+    """The views of a training image; without the mirror image one fewer, not another crop."""
+    count = options.views if options.flip else max(1, options.views - 1)
+    return view_names(count, flip=options.flip, crop_scale=options.crop_scale)
+
+
+def _say_what_has_no_effect(options: Hyperparameters, views: Sequence[str]) -> None:
+    """Name the settings of random crops that were given for views that are none."""
+    usual = Hyperparameters()
+    if options.crop_scale != usual.crop_scale and set(views) <= {PLAIN, MIRRORED}:
+        say(
+            "crop-scale has no effect: the views are the image itself and its mirror image. "
+            "More than two views are random crops."
+        )
+    if options.progressive:
+        say("progressive has no effect: it needs new views in every epoch, as views=0 makes them.")
 
 
 def _augmentation(options: Hyperparameters) -> Augmentation:

@@ -5,16 +5,20 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from opt_ml import ROOT, OptMl, write_images
 
 from container.debugging.catalog import create
+from container.debugging.observer import Observer
 from container.debugging.results import read_results
 from container.debugging.rules import RULES
 from container.debugging.selection import as_text, from_text, select
 from container.errors import UserError
+from container.hyperparameters import Hyperparameters
+from container.job import Job
 
 STANDARD = ("losses", "gradients", "weights", "biases", "updates", "labels", "predictions")
 
@@ -162,6 +166,30 @@ def test_a_misspelt_rule_ends_the_job_at_once(opt_ml: OptMl) -> None:
     done = opt_ml.train({"rules": "Overfiting"})
     assert done.returncode == 1
     assert opt_ml.failure() == "There is no rule 'Overfiting'; did you mean 'Overfit'?"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"rules": "Overfit"}, "rules=Overfit looks at tensors, and debug=off saves none."),
+        ({"rules": "all"}, "rules=all looks at tensors, and debug=off saves none."),
+        ({"on_rule": "stop"}, "on-rule=stop follows rules that look at tensors, and debug=off"),
+    ],
+)
+def test_rules_that_could_see_nothing_are_refused(
+    tmp_path: Path, options: dict[str, str], sentence: str
+) -> None:
+    job = OptMl(tmp_path)
+    quiet = Hyperparameters(profile=False, **options)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=sentence):
+        Observer(Job(tmp_path), quiet)
+    Observer(Job(tmp_path), replace(quiet, debug="losses"))
+    job.write_config("debughookconfig.json", {"CollectionConfigurations": []})
+    Observer(Job(tmp_path), quiet)
+
+
+def test_rules_on_the_profile_need_no_tensors(tmp_path: Path) -> None:
+    Observer(Job(tmp_path), Hyperparameters(profile=False, rules="LowGPUUtilization"))
 
 
 def test_rules_look_only_where_there_is_something_to_see() -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +76,24 @@ def test_progressive_training_ends_on_whole_images(opt_ml: OptMl) -> None:
     result = opt_ml.train(options)
     assert result.returncode == 0, result.stderr
     assert opt_ml.facts()["preprocessing"]["image_size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "views", "without_effect"),
+    [
+        ({}, 2, ()),
+        ({"flip": "false"}, 1, ()),
+        ({"crop-scale": "0.8", "progressive": "true"}, 2, ("crop-scale", "progressive")),
+        ({"crop-scale": "0.8", "views": "3"}, 3, ()),
+    ],
+)
+def test_settings_of_crops_that_no_view_has_are_named(
+    opt_ml: OptMl, options: dict[str, str], views: int, without_effect: tuple[str, ...]
+) -> None:
+    write_images(opt_ml.channel("train"), count=10)
+    done = opt_ml.train({"trainable": "head", "profile": "false"} | options)
+    assert done.returncode == 0, done.stderr
+    assert f", {views} views of each training image" in done.stdout
+    assert f"{14 * views + 6} computed" in done.stdout
+    named = re.findall(r"(\S+) has no effect", done.stdout)
+    assert tuple(named) == without_effect

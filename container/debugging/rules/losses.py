@@ -111,7 +111,8 @@ class Overfit(Rule):
 
     illness: ClassVar = "The network knows its training images better than new ones."
     advice: ClassVar = (
-        "More images help most; else stronger augmentation (a lower crop-scale, flip), fewer "
+        "More images help most; else stronger augmentation (flip, mixup; a lower crop-scale where "
+        "there are random crops: with trainable=all, views=0 or more than two views), fewer "
         "epochs, more weight-decay, a frozen backbone (trainable=head), or a smaller network."
     )
     collections: ClassVar = ("losses",)
