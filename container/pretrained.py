@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError
@@ -55,8 +56,8 @@ def download(architecture: str) -> dict[str, Tensor]:
         raise UserError(
             f"There are no pretrained weights for {architecture}: {weights.url} could not be "
             f"fetched ({error}). Give them in a channel named 'pretrained', build the image with "
-            f"--build-arg PRETRAINED={architecture}, or allow the network; or set weights=none to "
-            "train from scratch."
+            f"--build-arg PRETRAINED={architecture}, or allow the network; or set weights=none "
+            "with trainable=all to train from scratch."
         ) from None
     finally:
         socket.setdefaulttimeout(previous)
@@ -88,10 +89,19 @@ def _load(path: Path) -> dict[str, Tensor]:
             f"The pretrained weights {path} hold more than tensors and are not loaded; save "
             f"model.state_dict() instead ({type(error).__name__})."
         ) from None
-    if not isinstance(content, Mapping):
-        raise UserError(f"The pretrained weights {path} are not a state dict.")
-    state = content.get("state_dict", content)
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not _is_state(state):
+        raise UserError(
+            f"The pretrained weights {path} are not a state dict, which holds a tensor under each "
+            "name; save model.state_dict()."
+        )
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def _is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
+    return isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    )
 
 
 def bake(directory: Path, architectures: list[str]) -> None:

@@ -148,7 +148,7 @@ def advice(description: Mapping[str, Any]) -> str:
     """What to try after a failure that is known."""
     reason = str(description.get("FailureReason", ""))
     known = {
-        "pretrained weights": " Try --set weights=none, or give --pretrained FILE.",
+        "pretrained weights": " Try --set weights=none trainable=all, or give --pretrained FILE.",
         "out of memory": " Try --set batch-size=16.",
         "exit code 137": " It was killed, most likely for memory: try --set batch-size=16.",
         "exit code -9": " It was killed, most likely for memory: try --set batch-size=16.",

@@ -163,5 +163,10 @@ def _network(options: Hyperparameters, classes: int, environment: JobEnvironment
                 f"The pretrained weights from {source} do not fit {options.arch}: {error}."
             ) from None
         say(f"Pretrained weights: {source}.")
+    elif options.trainable != "all":
+        say(
+            f"weights=none with trainable={options.trainable}: the frozen layers stay random. "
+            "Set trainable=all to train from scratch."
+        )
     model.freeze(network, options.trainable)
     return network

@@ -70,13 +70,29 @@ def test_a_pickle_that_would_run_code_is_refused(
     assert "code ran" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "content",
+    [{0: torch.ones(2)}, {"state_dict": torch.ones(2)}, {"conv1.weight": [1.0]}, torch.ones(2)],
+    ids=["a number for a name", "a tensor for a state", "a list for a tensor", "a tensor"],
+)
+def test_what_is_no_state_dict_is_refused_in_a_sentence(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "resnet18.pth")
+    with pytest.raises(UserError, match=r"resnet18.pth are not a state dict"):
+        pretrained.find("resnet18", tmp_path)
+
+
 def test_without_a_network_the_sentence_names_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
     # A proxy that nobody serves: the download is tried for real, and fails at once.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("TORCH_HOME", "/nonexistent")
     with pytest.raises(UserError) as raised:
         pretrained.download("resnet18")
-    for way in ("channel named 'pretrained'", "PRETRAINED=resnet18", "network", "weights=none"):
+    for way in (
+        "channel named 'pretrained'",
+        "PRETRAINED=resnet18",
+        "network",
+        "weights=none with trainable=all",
+    ):
         assert way in str(raised.value)
 
 

@@ -97,8 +97,21 @@ def test_without_any_way_to_weights_the_sentence_names_them_all(opt_ml: OptMl) -
     write_images(opt_ml.channel("train"), count=20)
     result = opt_ml.train({"weights": "imagenet"}, **UNREACHABLE)
     assert result.returncode == 1
-    for way in ("channel named 'pretrained'", "--build-arg PRETRAINED=", "network", "weights=none"):
+    for way in (
+        "channel named 'pretrained'",
+        "--build-arg PRETRAINED=",
+        "network",
+        "weights=none with trainable=all",
+    ):
         assert way in opt_ml.failure()
+
+
+def test_random_frozen_layers_are_named(opt_ml: OptMl) -> None:
+    write_images(opt_ml.channel("train"), count=10)
+    done = opt_ml.train({"trainable": "head", "profile": "false"})
+    assert done.returncode == 0
+    assert "weights=none with trainable=head: the frozen layers stay random." in done.stdout
+    assert "frozen layers stay random" not in opt_ml.train({"profile": "false"}).stdout
 
 
 def test_unreadable_images_are_skipped_and_listed(opt_ml: OptMl) -> None:
