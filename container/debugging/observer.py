@@ -77,6 +77,8 @@ class Observer:
         self._first = first
         if first and not any(job.checkpoint_dir.glob("*.safetensors")):
             shutil.rmtree(self._profile_dir, ignore_errors=True)
+            for name in ("metrics.jsonl", "rejected_images.csv"):
+                (job.output_data_dir / name).unlink(missing_ok=True)
         if first:
             (self._profile_dir / FIRED_FILE).unlink(missing_ok=True)
         self._sampler = (

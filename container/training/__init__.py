@@ -19,7 +19,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the training job of this process and return its exit code.
 
     This is the failure boundary: whatever goes wrong ends up in `output/failure` and as exit code
-    1. SIGTERM and Ctrl-C end the job early, with what was learned saved and exit code 0.
+    1, a misspelt flag too. SIGTERM and Ctrl-C end the job early, with what was learned saved and
+    exit code 0.
     """
     stop = StopSignal()
     stop.install()
@@ -27,6 +28,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         given = flags.read(argv)
         job = Job.from_environment()
+        if not torchrun.is_child():
+            job.failure_file.unlink(missing_ok=True)  # an earlier run's
         require_torch("Training")
         if script_mode.is_requested(job):
             return script_mode.run(job)
@@ -43,8 +46,16 @@ def main(argv: Sequence[str]) -> int:
     except Stopped:
         print("Stopped as asked.", flush=True)
     except Exception as error:
-        return _fail(job, error)
+        return _fail(job or _job(), error)
     return 0
+
+
+def _job() -> Job | None:
+    """The job of this process, if it has one."""
+    try:
+        return Job.from_environment()
+    except UserError:
+        return None
 
 
 def _fail(job: Job | None, error: Exception) -> int:

@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import NoReturn
 
+from container.errors import UserError
 from container.hyperparameters import Declaration, declarations, refuse_unknown
 
 DESCRIPTION = """\
@@ -18,8 +20,12 @@ example:
 
 
 def read(argv: Sequence[str]) -> dict[str, object]:
-    """The hyperparameters given as flags, as strings. Raises UserError on an unknown flag."""
-    parser = argparse.ArgumentParser(
+    """The hyperparameters given as flags, as strings.
+
+    Raises:
+        UserError: an unknown flag, or one without its value.
+    """
+    parser = _Parser(
         prog="train",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -38,6 +44,13 @@ def read(argv: Sequence[str]) -> dict[str, object]:
     for argument in unknown:
         refuse_unknown(argument.split("=")[0].lstrip("-"), f"{argument!r} is not an option")
     return vars(known)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Leaves it to the caller to say what is wrong; argparse would print its usage and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[:1].upper()}{message[1:]}; see ./train --help.")
 
 
 def _spellings(name: str) -> list[str]:

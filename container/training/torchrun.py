@@ -33,7 +33,12 @@ class LostConnectionError(UserError):
 def is_needed(environment: JobEnvironment) -> bool:
     """Whether this job needs more processes, and this is not already one of them."""
     together = len(environment.hosts) > 1 or processors.nvidia_devices() > 1
-    return together and "TORCHELASTIC_RUN_ID" not in os.environ
+    return together and not is_child()
+
+
+def is_child() -> bool:
+    """Whether this is one of the processes that `run` has started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def run(job: Job, environment: JobEnvironment, argv: Sequence[str], stop: StopSignal) -> int:
@@ -43,7 +48,6 @@ def run(job: Job, environment: JobEnvironment, argv: Sequence[str], stop: StopSi
         UserError: a host cannot be found, or a process ended without saying why.
         Stopped: the job was asked to stop while it waited for a host.
     """
-    job.failure_file.unlink(missing_ok=True)
     hosts = sorted(environment.hosts)
     for host in hosts:
         _wait_for(host, stop)

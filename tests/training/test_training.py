@@ -141,6 +141,7 @@ def test_too_many_unreadable_images_fail_the_job(opt_ml: OptMl) -> None:
         (("--lr", "0"), "lr must be greater than 0, got 0."),
         (("--learning-rate", "1"), "did you mean 'lr'?"),
         (("--epoch=1",), "did you mean 'epochs'?"),
+        (("--lr",), "Argument --lr: expected one argument; see ./train --help."),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_1(
@@ -152,6 +153,20 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_1(
     assert sentence in errors
     assert len(errors.splitlines()) == 1
     assert output == ""
+    assert opt_ml.failure() == errors.removeprefix("error: ").rstrip()
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_one_s(opt_ml: OptMl) -> None:
+    train = write_images(opt_ml.channel("train"), count=10)
+    quiet = {"profile": "false"}
+    assert opt_ml.train(quiet | {"epochs": "0"}).returncode == 1
+    assert opt_ml.train(quiet).returncode == 0
+    assert not (opt_ml.base / "output/failure").exists()
+    for path in train.rglob("*.jpg"):
+        path.write_bytes(b"no image")
+    assert opt_ml.train(quiet | {"trainable": "head"}).returncode == 1
+    report = json.loads((opt_ml.base / "output/data/report.json").read_text())
+    assert (report["outcome"], report["metrics"]) == ("failed", [])
 
 
 def test_a_wrong_hyperparameter_becomes_the_failure_reason(opt_ml: OptMl) -> None:
