@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from opt_ml import OptMl, write_images
+from saved_tensors import Saved
 
 from container.debugging import report
 from container.debugging.observer import Observer
 from container.debugging.profiler.profile import Profile
+from container.debugging.report import network
 from container.debugging.report.material import Answers, Material
 from container.debugging.results import Result
 from container.hyperparameters import Hyperparameters
@@ -215,6 +217,22 @@ def test_answers_are_those_of_the_network_that_is_kept(observer: Observer) -> No
     observer.evaluation()  # stopped on its way
     observer.back_to_best()
     assert reported(observer)["accuracy"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
+def test_maps_of_the_last_stage_name_it_and_show_steps_from_first_to_last(tmp_path: Path) -> None:
+    saved = Saved(tmp_path)
+    for _ in range(150):
+        saved.add(
+            {
+                "gradient/LastStage_layer4.0.conv1.weight": np.ones(3),
+                "relu_activity/LastStage_layer4.0.relu": np.zeros(3),
+            }
+        )
+    page = network.section(Material(outcome="completed", tensors=saved.tensors))
+    assert set(re.findall(r'flex-grow:1">([^<]*)<', page)) == {"layer4"}
+    ends = '<p class="ends"><span>step 0</span><span>step 149</span></p>'
+    assert page.count(ends) == 2
 
 
 def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The report's section on the inside of the network: gradients, updates, activations."""
 
 import itertools
+from collections.abc import Mapping
 from html import escape
 
 import numpy as np
@@ -58,14 +59,20 @@ def _matrix(
         name: {point.step: point.value for point in tensors.measure(name, measure, TRAIN)}
         for name in names
     }
-    steps = sorted({step for values in series.values() for step in values})
-    if len(steps) > _MOST_COLUMNS:
-        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, _MOST_COLUMNS).astype(int)]
+    steps = _columns(series)
     kept = sorted((name for name in names if series[name]), key=_depth)
     if not kept or not steps:
         return None
     rows = [[series[name].get(step, np.nan) for step in steps] for name in kept]
     return kept, steps, np.array(rows, dtype=np.float64)
+
+
+def _columns(rows: Mapping[str, Mapping[int, float]]) -> list[int]:
+    """The steps of all rows; of very many, some that are spread evenly."""
+    steps = sorted({step for values in rows.values() for step in values})
+    if len(steps) <= _MOST_COLUMNS:
+        return steps
+    return [steps[i] for i in np.linspace(0, len(steps) - 1, _MOST_COLUMNS).astype(int)]
 
 
 def _map(tensors: Tensors, title: str, names: list[str], measure: str, note: str) -> str:
@@ -101,7 +108,7 @@ def _activity(tensors: Tensors) -> str:
             value = tensors.raw(name, TRAIN, step)
             if value is not None:
                 rows.setdefault(name, {})[step] = float(np.mean(value < 0.01))
-    steps = sorted({step for values in rows.values() for step in values})[:_MOST_COLUMNS]
+    steps = _columns(rows)
     if not rows:
         return ""
     kept = sorted(rows, key=_depth)
@@ -151,5 +158,6 @@ def _short(name: str) -> str:
         name.rpartition("/")[2]
         .removeprefix("ResNet_")
         .removeprefix("Head_")
+        .removeprefix("LastStage_")
         .removesuffix(".weight")
     )
