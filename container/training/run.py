@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from container.progress import say
 from container.stopping import Stopped, StopSignal
 from container.training import final_test, host_shards
 from container.training.checkpoint import Checkpoints
-from container.training.decoded import check_rejected
+from container.training.decoded import SplitImages, check_rejected
 from container.training.history import History
 from container.training.loop import Training
 from container.training.optimization import build_criterion
@@ -128,17 +128,8 @@ def _train(
     finally:
         observer.finish()
     save()  # first of all: what follows takes a while, and SageMaker may stop the job meanwhile
-    if world.is_main and (
-        quantized := quantize(
-            network,
-            options.arch,
-            preprocessing,
-            splits["train"],
-            splits["validation"],
-            options.int8_loss,
-        )
-    ):
-        save(quantized)
+    if world.is_main and (int8 := _int8_form(network, options, preprocessing, splits)):
+        save(int8)
     checkpoints.remove()
 
 
@@ -150,6 +141,27 @@ def _test(passes: Passes, images: Source, classes: Sequence[str], history: Histo
     final_test.summarise(score, classes)
     history.add(values)
     passes.observer.measured(values)
+
+
+def _int8_form(
+    network: ResNet,
+    options: Hyperparameters,
+    preprocessing: Preprocessing,
+    splits: Mapping[str, SplitImages],
+) -> Int8Form | None:
+    """The int8 form; none where it cannot be made, since the model is saved without it."""
+    try:
+        return quantize(
+            network,
+            options.arch,
+            preprocessing,
+            splits["train"],
+            splits["validation"],
+            options.int8_loss,
+        )
+    except Exception as error:  # whatever ails NNCF or OpenVINO
+        say(f"No int8 form: it cannot be made ({type(error).__name__}: {error}).")
+        return None
 
 
 def _network(options: Hyperparameters, classes: int, environment: JobEnvironment) -> ResNet:

@@ -243,6 +243,17 @@ def test_a_checkpoint_of_other_pretrained_weights_is_not_resumed(opt_ml: OptMl) 
     assert "Starting anew: no checkpoint" in result.stdout
 
 
+def test_an_int8_form_that_cannot_be_made_fails_no_job(opt_ml: OptMl, tmp_path: Path) -> None:
+    (tmp_path / "nncf.py").write_text("raise RuntimeError('out of order')")
+    write_images(opt_ml.channel("train"), count=10)
+    options = {"int8-loss": "100", "profile": "false"}
+    done = opt_ml.train(options, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "No int8 form: it cannot be made (RuntimeError: out of order)." in done.stdout
+    assert opt_ml.facts()["int8"] is None
+    assert not list((opt_ml.base / "checkpoints").glob("*.safetensors"))
+
+
 def test_patience_ends_training_and_brings_the_best_epoch_back(opt_ml: OptMl) -> None:
     write_images(opt_ml.channel("train"), count=20)
     # A head whose learning rate is absurd gets worse sooner or later.
