@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from container.errors import UserError
+from container.progress import say
 
 LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 100
+USUAL = 1e-3
+"""Taken where the search tells nothing: the rate of a job that asks for no search."""
 _SMOOTHING = 0.9
 _DIVERGED = 4.0
 """The search ends where the smoothed loss is so many times its lowest value."""
@@ -69,10 +72,13 @@ def search(
             "lr=auto found no learning rate: the loss is not a finite number from the first step; "
             "check the images, or set lr yourself."
         )
-    return RateSearch(choose(np.array(rates), np.array(losses)), rates, losses)
+    chosen = choose(np.array(rates), np.array(losses))
+    if chosen is None:
+        say(f"lr=auto saw the loss fall nowhere, and takes {USUAL:g}; check images and labels.")
+    return RateSearch(chosen or USUAL, rates, losses)
 
 
-def choose(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
+def choose(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float | None:
     """Half-way, on a logarithmic axis, from the steepest fall of the loss to its lowest point.
 
     At the steepest fall learning could be faster; at the lowest point it is about to run away.
@@ -80,9 +86,12 @@ def choose(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
     Args:
         rates: rising, (N,).
         losses: smoothed, (N,).
+
+    Returns:
+        the rate, or None where the loss is lowest at the start.
     """
     end = int(losses.argmin()) + 1
     if end < 3:
-        return float(rates[0])
+        return None
     slopes = np.gradient(losses[:end], np.log(rates[:end]))
     return float(np.sqrt(rates[int(slopes.argmin())] * rates[end - 1]))

@@ -102,6 +102,16 @@ def test_the_search_goes_half_way_from_the_steepest_fall_to_the_lowest_point() -
     assert choose(rates, losses) == pytest.approx(1e-2, rel=0.2)
 
 
+def test_a_search_that_tells_nothing_takes_the_usual_rate(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = search(
+        lambda views, labels, rate: 1 + rate, ((torch.zeros(1), torch.zeros(1)) for _ in range(100))
+    )
+    assert found.chosen == Hyperparameters().lr
+    assert "lr=auto saw the loss fall nowhere, and takes 0.001" in capsys.readouterr().out
+
+
 def test_the_search_ends_when_the_loss_runs_away() -> None:
     tried: list[float] = []
 

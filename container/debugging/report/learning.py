@@ -77,12 +77,17 @@ def _search(material: Material) -> str:
         return ""
     rates, losses, chosen = found["rates"], found["losses"], found["chosen"]
     mark = Line("chosen", [chosen], [float(np.interp(chosen, rates, losses))], colour=2)
+    reason = (
+        "half-way, on this axis, from the steepest fall to the lowest point"
+        if np.argmin(losses) > 1
+        else "a usual rate, since the loss falls nowhere"
+    )
     return line_chart(
         "Search for a learning rate",
         [Line("smoothed loss", rates, losses), mark],
         x_label="learning rate",
         y_label="cross-entropy",
         x_logarithmic=True,
-        note=f"Before training, {len(rates)} steps with a rising rate. {chosen:.2g} is half-way, "
-        "on this axis, from the steepest fall to the lowest point; the network was then put back.",
+        note=f"Before training, {len(rates)} steps with a rising rate. {chosen:.2g} is {reason}; "
+        "the network was then put back.",
     )
