@@ -8,12 +8,13 @@ from torch import nn
 from torchvision.models import ResNet
 
 from container import model
+from container.errors import UserError
 from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
 from container.progress import say
 from container.stopping import StopSignal
 from container.training import host_shards
-from container.training.augmentation import Augmentation
+from container.training.augmentation import SIDE_STEP, Augmentation, progressive_side
 from container.training.backbone import Backbone, Cut
 from container.training.dataset import Dataset
 from container.training.decoded import SplitImages, decode_split
@@ -22,7 +23,7 @@ from container.training.feature_store import FeatureStore
 from container.training.frozen import MIRRORED, PLAIN, FeatureExtractor, view_names
 from container.training.head import FrozenSource, Head, LastStage
 from container.training.pixels import PixelSource
-from container.training.source import Source
+from container.training.source import Source, steps_per_epoch
 from container.training.world import World
 
 
@@ -60,6 +61,22 @@ def prepare(
     if options.trainable != "all" and options.views:
         return _features(network, images, options, preprocessing, precision, stop, world)
     return _pixels(network, images, options, preprocessing, stop, world)
+
+
+def check_batches(images: int, options: Hyperparameters) -> None:
+    """Raise UserError where a batch has one image, and the last layers one value of it.
+
+    Batch normalisation that is trained has no variance then.
+    """
+    steps = max(1, steps_per_epoch(images, options.batch_size))
+    grows = options.progressive and (options.trainable == "all" or not options.views)
+    side = progressive_side(options.image_size, 0, options.epochs if grows else 1)
+    if options.trainable != "head" and images // steps == 1 and side <= SIDE_STEP:
+        raise UserError(
+            f"batch-size={options.batch_size} makes a batch of one of the {images} training "
+            f"images, of which the last layers see a single point at {side} pixels: too little for "
+            "batch normalisation. Set batch-size to 3 or more, or a larger image-size."
+        )
 
 
 def _pixels(

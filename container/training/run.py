@@ -23,7 +23,7 @@ from container.training.history import History
 from container.training.loop import Training
 from container.training.optimization import build_criterion
 from container.training.passes import Passes
-from container.training.preparation import prepare
+from container.training.preparation import check_batches, prepare
 from container.training.processor import Processor
 from container.training.quantization import Int8Form, quantize
 from container.training.source import Source
@@ -79,6 +79,7 @@ def _train(
             splits, others, options.rejected_limit, data_dir / "rejected_images.csv"
         )
     counts = {name: len(source) for name, source in sources.items()}
+    check_batches(counts["train"], options)
     say(
         f"{len(images.classes)} classes; images: "
         + ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -37,7 +37,8 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked += 1
         momentum = self.momentum or 0.0
         self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance * (total / (total - 1)), momentum)
+        # A single value has a variance of zero, not of zero over zero.
+        self.running_var.lerp_(variance * (total / (total - 1).clamp(min=1)), momentum)
 
 
 def synchronise_batch_norms(network: nn.Module, device: torch.device) -> None:

@@ -1,5 +1,8 @@
 import re
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opt_ml import OptMl, write_images
 
+from container.errors import UserError
+from container.hyperparameters import Hyperparameters
 from container.images import Preprocessing
+from container.training import synchronised
 from container.training.augmentation import Augmentation, progressive_side
 from container.training.decoded import DecodedImages
 from container.training.device_views import as_canvas, as_tensor, resample
 from container.training.pixels import PixelSource
+from container.training.preparation import check_batches
 from container.training.source import Share
 
 
@@ -97,3 +104,41 @@ def test_settings_of_crops_that_no_view_has_are_named(
     assert f"{14 * views + 6} computed" in done.stdout
     named = re.findall(r"(\S+) has no effect", done.stdout)
     assert tuple(named) == without_effect
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "enough"),
+    [
+        (14, {"batch_size": 1}, False),
+        (14, {"batch_size": 2}, True),
+        (15, {"batch_size": 2}, False),
+        (15, {"batch_size": 2, "trainable": "layer4"}, False),
+        (4, {"batch_size": 3}, True),
+        (15, {"batch_size": 1, "trainable": "head"}, True),
+        (15, {"batch_size": 1, "image_size": 64}, True),
+        (15, {"batch_size": 1, "image_size": 64, "progressive": True}, False),
+    ],
+)
+def test_a_batch_of_one_image_needs_more_than_one_point_of_it(
+    images: int, options: dict[str, Any], enough: bool
+) -> None:
+    given = replace(Hyperparameters(trainable="all", image_size=32), **options)
+    with nullcontext() if enough else pytest.raises(UserError, match="makes a batch of one of"):
+        check_batches(images, given)
+
+
+@pytest.mark.parametrize("trainable", ["all", "layer4"])
+def test_a_batch_that_is_too_small_is_a_sentence(opt_ml: OptMl, trainable: str) -> None:
+    write_images(opt_ml.channel("train"), count=7)
+    options = {"batch-size": "1", "trainable": trainable, "profile": "false"}
+    assert opt_ml.train(options).returncode == 1
+    assert opt_ml.failure().endswith("Set batch-size to 3 or more, or a larger image-size.")
+    assert opt_ml.train(options | {"batch-size": "3"}).returncode == 0
+
+
+def test_a_single_value_leaves_statistics_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synchronised, "_total", lambda values: values)  # one process
+    norm = synchronised.SynchronisedBatchNorm2d(3)
+    norm(torch.ones(1, 3, 1, 1))
+    assert norm.running_var is not None
+    assert norm.running_var.tolist() == pytest.approx([0.9] * 3)
