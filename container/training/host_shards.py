@@ -26,7 +26,7 @@ def find(
     options: Hyperparameters,
     scratch: Path,
     world: World,
-    stop: StopSignal | None = None,
+    stop: StopSignal,
 ) -> Dataset:
     """All images of the job, or where channels are sharded this process's.
 
@@ -35,7 +35,7 @@ def find(
         Stopped: the job was asked to stop while archives were read.
     """
     with world.together():
-        found = dataset.look(environment.channels, scratch, stop or StopSignal())
+        found = dataset.look(environment.channels, scratch, stop)
     sharded = {split for split, channel in found.channels.items() if channel in environment.sharded}
     if world.size == 1 or not sharded:
         with world.together():

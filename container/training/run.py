@@ -60,7 +60,7 @@ def _train(
     processor = Processor.choose(options.precision)
     preprocessing = Preprocessing.for_image_size(options.image_size)
 
-    images = host_shards.find(environment, options, scratch, world)
+    images = host_shards.find(environment, options, scratch, world, stop)
     digest = images.digest()
     with world.together():
         network = _network(options, len(images.classes), environment)
