@@ -5,7 +5,9 @@ import io
 import json
 import tarfile
 import time
+import tracemalloc
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -207,6 +209,25 @@ def test_decompression_bombs_are_413_within_a_tenth_of_a_second() -> None:
     bomb, good = [json.loads(line) for line in in_place.text.splitlines()]
     assert "million" in bomb["error"]
     assert good["scores"] == alone(GOOD[0])
+
+
+@pytest.mark.parametrize("checked", [0, 100, 101, 64 * 2**20])
+def test_of_a_member_of_a_zip_no_more_is_unpacked_than_its_directory_claims(checked: int) -> None:
+    size, claimed = 64 * 2**20, 100
+    body = bodies.zipped([("a.jpg", GOOD[0]), ("bomb.jpg", bytes(size))])
+    for true, false in (
+        (size, claimed),
+        (zlib.crc32(bytes(size)), zlib.crc32(bytes(checked))),
+    ):
+        body = body.replace(true.to_bytes(4, "little"), false.to_bytes(4, "little"))
+    alone(GOOD[0])  # what is loaded for the first image is not to count
+    tracemalloc.start()
+    good, bomb = map(json.loads, post(body, "application/zip").text.splitlines())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert good["scores"] == alone(GOOD[0])
+    assert "damaged" in bomb["error"]
+    assert most < 16 * 2**20
 
 
 def test_links_devices_and_sparse_members_of_a_tar_are_errors_in_their_place() -> None:

@@ -3,6 +3,7 @@
 An archive is read in memory and never unpacked: its members' names are only repeated in the answer.
 """
 
+import copy
 import io
 import tarfile
 import zipfile
@@ -79,7 +80,7 @@ def _zip_members(body: bytes) -> Iterator[Item]:
     archive = zipfile.ZipFile(io.BytesIO(body))
     files = [entry for entry in archive.infolist() if not entry.is_dir()]
     _check_count(len(files))
-    # No more than an entry claims is ever unpacked of it.
+    # No more than an entry claims is ever unpacked of it: see `_unpacked`.
     if sum(entry.file_size for entry in files) > MAX_UNPACKED:
         raise RequestEntityTooLarge(
             f"The archive unpacks to more than {MAX_UNPACKED // 2**20} MB; send fewer images at "
@@ -93,10 +94,18 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Content:
     """One member, unpacked when its turn comes: memory holds a few of them at a time."""
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return ImageError("This member is compressed in another way than by deflate.")
+    # zipfile unpacks all that is there, whatever the entry claims, unless it is asked for so much.
+    # One byte more is: an honest entry ends there and is checked, one that holds more is found out.
+    claimed = copy.copy(entry)
+    claimed.file_size += 1
     try:
-        return archive.read(entry)
+        with archive.open(claimed) as file:
+            data = file.read(claimed.file_size)
+        if len(data) > entry.file_size:
+            raise zipfile.BadZipFile
     except Exception:  # a wrong checksum, a password, overlapping members
         return ImageError("This member of the archive is damaged or encrypted.")
+    return data
 
 
 def _check_count(count: int) -> None:
