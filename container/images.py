@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from container import image_costs
 from container.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -76,11 +77,16 @@ def decode(data: bytes, short_side: int, *, crop: int | None = None) -> Pixels:
     Of an animation the first frame counts; transparent parts become white.
 
     Raises:
-        ImageTooLargeError: more pixels than MAX_PIXELS.
-        ImageError: not an image, an unknown format, truncated or broken.
+        ImageTooLargeError: more pixels than MAX_PIXELS, in the image or in a tile of it.
+        ImageError: not an image, an unknown format, truncated or broken, or of too many scans.
     """
     if not data:
         raise ImageError("The image is empty: 0 bytes.")
+    if image_costs.has_too_many_scans(data):
+        raise ImageError(
+            f"The image has more than {image_costs.MAX_SCANS} scans, each of which takes time; "
+            "save it as an ordinary JPEG."
+        )
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images and of odd metadata; MAX_PIXELS is checked here.
@@ -92,11 +98,12 @@ def decode(data: bytes, short_side: int, *, crop: int | None = None) -> Pixels:
                         f"The image has {width} x {height} pixels; at most "
                         f"{MAX_PIXELS // 1_000_000} million are accepted."
                     )
+                tile = _tile_pixels(data)
                 # Twice the wanted size leaves the antialiasing to the exact resize below.
                 reach = 2 * short_side / min(width, height)
                 image.draft("RGB", (round(width * reach), round(height * reach)))
                 # Pillow keeps 4 bytes a pixel, and several copies of what has to be converted.
-                huge = image.size[0] * image.size[1] > HUGE_PIXELS
+                huge = max(image.size[0] * image.size[1], tile) > HUGE_PIXELS
                 with _one_huge_image if huge else contextlib.nullcontext():
                     ImageOps.exif_transpose(image, in_place=True)
                     return np.asarray(_on_white(_resize(_eight_bits(image), short_side, crop)))
@@ -113,6 +120,17 @@ def decode(data: bytes, short_side: int, *, crop: int | None = None) -> Pixels:
         ) from None
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise ImageError(f"The image is damaged: {error}.") from error
+
+
+def _tile_pixels(data: bytes) -> int:
+    """Pixels of a tile, where the file has tiles. Raises ImageTooLargeError."""
+    tile = image_costs.tile_pixels(data)
+    if tile is None or tile > MAX_PIXELS:
+        raise ImageTooLargeError(
+            f"The image is stored in tiles of more than the {MAX_PIXELS // 1_000_000} million "
+            "pixels that are accepted."
+        )
+    return tile
 
 
 def center_crop(pixels: Pixels, size: int) -> Pixels:

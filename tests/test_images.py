@@ -1,5 +1,6 @@
 import io
 import struct
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from container import images
+from container import image_costs, images
 from container.images import ImageError, ImageTooLargeError, Preprocessing, center_crop, decode
 
 
@@ -132,6 +133,87 @@ def png_header(width: int, height: int) -> bytes:
 def test_a_decompression_bomb_is_refused_before_it_is_decoded(side: int) -> None:
     with pytest.raises(ImageTooLargeError, match="100 million"):
         decode(png_header(side, side), 256)
+
+
+def with_tiles(
+    width: int, length: int, *, twice: bool = False, order: str = "<", kind: int = 4
+) -> bytes:
+    """A TIFF of 30 x 20 pixels, stored in one compressed tile of this size."""
+    packed = zlib.compress(bytes(min(width, 512) * min(length, 512) * 3), 9)
+    entries = [(256, 4, 30), (257, 4, 20), (258, 3, 8), (259, 3, 8), (262, 3, 2), (277, 3, 3)]
+    entries += [(322, kind, width), (323, kind, length)]
+    entries += [(322, 4, 512), (323, 4, 512)] if twice else []
+    entries += [(324, 4, 14), (325, 4, len(packed))]
+    directory = struct.pack(order + "H", len(entries))
+    for tag, type_, value in entries:
+        if tag == 258:  # three numbers, which stand before the pixels
+            directory += struct.pack(order + "HHII", tag, type_, 3, 8)
+        else:
+            field = "HHIHH" if type_ == 3 else "HHII"
+            values = (value, 0) if type_ == 3 else (value,)
+            directory += struct.pack(order + field, tag, type_, 1, *values)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(order + "HI", 42, 14 + len(packed))
+    return head + struct.pack(order + "3H", 8, 8, 8) + packed + directory + bytes(4)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_s_tile_is_counted_as_its_pixels_are(order: str) -> None:
+    assert decode(with_tiles(512, 512, order=order), 32).shape == (32, 48, 3)
+    for bomb in (
+        with_tiles(16_384, 20_480, order=order),
+        with_tiles(16_384, 20_480, order=order, twice=True),
+        with_tiles(512, 512, order=order, kind=17),
+    ):
+        with pytest.raises(ImageTooLargeError, match="tiles of more than the 100 million"):
+            decode(bomb, 32)
+
+
+def test_of_images_in_huge_tiles_one_is_decoded_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(images, "HUGE_PIXELS", 512 * 512 - 1)
+    with images._one_huge_image, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(decode, with_tiles(512, 512), 32)
+        with pytest.raises(TimeoutError):
+            held.result(0.1)
+        images._one_huge_image.release()
+        assert held.result(10).shape == (32, 48, 3)
+        images._one_huge_image.acquire()
+
+
+def with_scans(photograph: bytes, scans: int) -> bytes:
+    """A progressive JPEG whose last scan comes so many times more."""
+    return photograph[:-2] + photograph[photograph.rindex(b"\xff\xda") : -2] * scans + b"\xff\xd9"
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
+    photograph = encode(gradient(640, 480), "JPEG", progressive=True)
+    bomb = with_scans(photograph, 20_000)
+    started = time.monotonic()
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode(bomb, 32)
+    assert time.monotonic() - started < 0.5
+    assert decode(with_scans(photograph, 80), 32).shape == (32, 43, 3)
+
+
+def test_a_jpeg_of_one_component_a_scan_is_refused_where_it_has_thousands() -> None:
+    plain = encode(gradient(64, 48), "JPEG")
+    scan = plain.rindex(b"\xff\xda")
+    luma = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    for repeated, refused in ((5, False), (5000, True)):
+        data = plain[:scan] + luma * repeated + b"\xff\xd9"
+        assert image_costs.has_too_many_scans(data) is refused
+
+
+def test_what_only_looks_like_scans_refuses_no_photograph() -> None:
+    looks = b"\xff\xda" * 1000
+    exif = b"\xff\xe1" + (2 + len(looks)).to_bytes(2, "big") + looks
+    for photograph in (
+        encode(gradient(640, 480), "JPEG"),
+        encode(gradient(640, 480), "JPEG", progressive=True),
+    ):
+        # In its metadata, and in the film that a telephone writes after its end.
+        assert decode(photograph[:2] + exif + photograph[2:] + looks, 32).shape == (32, 43, 3)
 
 
 @pytest.mark.parametrize(
