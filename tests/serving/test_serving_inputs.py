@@ -19,7 +19,7 @@ from serving_artifacts import CLASSES, encoded, npy, photograph
 from serving_requests import base64_of
 from werkzeug.test import TestResponse
 
-from container.serving.inputs import archives, items
+from container.serving.inputs import archives, items, tar_members
 from container.serving.invocation import Pipeline
 
 GOOD = [encoded(photograph(seed)) for seed in range(3)]
@@ -271,6 +271,71 @@ def test_a_tar_that_leads_in_circles_ends() -> None:
     header[148:156] = b"%06o\0 " % total
     response = post(bytes(header) + bytes(1024), "application/x-tar")
     assert response.status_code in (200, 400, 413)
+
+
+def pax(*members: tuple[dict[str, str], str, bytes]) -> bytes:
+    """A tar archive whose members have extended headers."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for headers, name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.pax_headers = len(data), headers
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def extended(data: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """An extended header that holds this, and a good member."""
+    header = tarfile.TarInfo("././@PaxHeader")
+    header.type, header.size = kind, len(data)
+    block = header.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+    return block + bodies.tar([("a.jpg", GOOD[0])])
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_a_tar_is_read_as_python_reads_it(form: int) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        for name in ("a.jpg", "größe.jpg", f"{'long/' * 30}b.jpg", "folder/"):
+            member = tarfile.TarInfo(name)
+            member.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            member.size = 0 if member.isdir() else 700
+            member.pax_headers = {"mtime": "1.5"} if form == tarfile.PAX_FORMAT else {}
+            archive.addfile(member, io.BytesIO(name.encode().ljust(700)))
+    with tarfile.open(fileobj=io.BytesIO(buffer.getvalue())) as archive:
+        expected = [
+            None if member.isdir() else (member.name, archive.extractfile(member).read())  # type: ignore[union-attr]
+            for member in archive
+        ]
+    assert [
+        member and (member.name, member.data) for member in tar_members.members(buffer.getvalue())
+    ] == expected
+
+
+def test_a_size_in_an_extended_header_counts_and_a_file_with_holes_is_an_error() -> None:
+    plain = pax(({"path": "b.jpg"}, "a.jpg", GOOD[0]))
+    (found,) = tar_members.members(plain)
+    assert found == tar_members.Member("b.jpg", GOOD[0])
+    record = b"size=%d\n" % len(GOOD[0])
+    (found,) = tar_members.members(extended(b"%d " % (len(record) + 3) + record))
+    assert found == tar_members.Member("a.jpg", GOOD[0])
+    holes = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "holes.jpg"}
+    sparse, good = tar_members.members(pax((holes, "x", b"0\n"), ({}, "a.jpg", GOOD[0])))
+    assert sparse == tar_members.Member("holes.jpg", None)
+    assert good == tar_members.Member("a.jpg", GOOD[0])
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"1" * 400_000, b"1 " * 200_000 + b"a=", b"400000 a=" + b"1" * 399_990 + b"\n"],
+    ids=["digits", "short records", "digits in a record"],
+)
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_tar_s_extended_headers_are_read_in_linear_time(header: bytes, kind: bytes) -> None:
+    started = time.monotonic()
+    response = post(extended(header, kind), "application/x-tar")
+    assert time.monotonic() - started < 1
+    assert response.status_code in (200, 400)
 
 
 def test_images_that_are_not_begun_in_time_are_errors_in_their_place() -> None:

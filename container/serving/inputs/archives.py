@@ -5,7 +5,6 @@ An archive is read in memory and never unpacked: its members' names are only rep
 
 import copy
 import io
-import tarfile
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +13,7 @@ from pathlib import PurePosixPath
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from container.images import ImageError
+from container.serving.inputs import tar_members
 from container.serving.inputs.items import MAX_RECORDS, Content, Item, Payload
 
 MAX_UNPACKED = 256 * 1024 * 1024
@@ -59,18 +59,15 @@ def _payload(members: Iterator[Item], kind: str) -> Payload:
 
 
 def _tar_members(body: bytes) -> Iterator[Item]:
-    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as archive:
-        # Counted as they are found: a crafted archive can lead in circles.
-        for count, member in enumerate(archive):
-            _check_count(count + 1)
-            if member.isdir():
-                continue
-            name = member.name[:MAX_NAME]
-            file = None if member.issparse() or not member.isfile() else archive.extractfile(member)
-            if file is None:
-                yield Item(ImageError("This member is a link or no ordinary file."), name)
-            else:
-                yield Item(file.read(), name)
+    for count, member in enumerate(tar_members.members(body)):
+        _check_count(count + 1)
+        if member is None:
+            continue
+        if member.data is None:
+            content: Content = ImageError("This member is a link or no ordinary file.")
+        else:
+            content = member.data
+        yield Item(content, member.name[:MAX_NAME])
 
 
 def _zip_members(body: bytes) -> Iterator[Item]:
