@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import tempfile
 import threading
 from collections import Counter
@@ -158,6 +159,43 @@ def test_directories_outside_the_models_folder_are_refused(outside: Path) -> Non
         assert "url" in response.get_json()["error"], place
     assert load(server, "name", "nothing").status_code == 400
     assert server.get("/models").get_json() == {"models": []}
+
+
+@pytest.mark.parametrize("name", model_table.FILES)
+def test_a_file_that_is_a_link_out_of_the_folder_or_a_pipe_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "models/one" / name
+    serving_artifacts.write(tmp_path / "models/one")
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    server = client(root=tmp_path / "models")
+    os.mkfifo(tmp_path / "pipe")
+    path.symlink_to(tmp_path / "pipe")
+    outside = load(server, "one", "one")
+    assert (outside.status_code, "url" in outside.get_json()["error"]) == (400, True)
+    path.unlink()
+    os.mkfifo(path)
+    pipe = load(server, "one", "one")
+    assert (pipe.status_code, "regular file" in pipe.get_json()["error"]) == (400, True)
+
+
+DAMAGE: list[dict[str, object]] = [
+    {"preprocessing": {"image_size": float("inf"), "resize_size": 32}},
+    {"reference_scores": [[10**400]]},
+]
+
+
+@pytest.mark.parametrize("facts", ["[" * 100_000, *map(json.dumps, DAMAGE)])
+def test_damaged_facts_are_400(tmp_path: Path, facts: str) -> None:
+    serving_artifacts.write(tmp_path / "one")
+    path = tmp_path / "one/model.json"
+    if facts.startswith("{"):
+        facts = json.dumps(json.loads(path.read_text()) | json.loads(facts))
+    path.write_text(facts)
+    refused = load(client(root=tmp_path), "one", "one")
+    assert refused.status_code == 400
+    assert "model.json" in refused.get_json()["error"]
 
 
 @pytest.mark.parametrize(

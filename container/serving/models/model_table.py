@@ -14,8 +14,9 @@ from container.serving.engines.engine import give_back_freed_memory
 from container.serving.invocation import Model, Pipeline
 from container.serving.models import memory, script
 
-FILES = (artifact.FACTS_FILE, artifact.WEIGHTS_FILE, script.FILE)
-"""What is read of a model's directory, and must not be a link that leads out of it."""
+FILES = (artifact.FACTS_FILE, artifact.WEIGHTS_FILE, artifact.INT8_FILE, script.FILE)
+"""What is read of a model's directory, and must neither be a link that leads out of it nor a pipe,
+which would hold whoever opens it."""
 PAGE = 100
 """Models in one page of the list."""
 NEEDED_BESIDES = 128 * 1024 * 1024
@@ -190,6 +191,8 @@ class ModelTable:
                     raise ModelTableError(
                         f"The model's url must be a directory inside {self._root}."
                     )
+                if path.exists() and not path.is_dir() and not path.is_file():
+                    raise ModelTableError(f"{path} is no regular file.")
             if not directory.is_dir():
                 raise ModelTableError(f"There is no directory {url!r} to load a model from.")
         except (OSError, ValueError, RuntimeError):  # too long, a NUL in it, links in a circle
