@@ -126,6 +126,11 @@ def _tensors(path: Path, sha256: str) -> Weights:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file: {error}.") from None
+    except (AttributeError, TypeError) as error:  # bfloat16 and others that NumPy does not have
+        raise UserError(
+            f"{path} holds tensors of a kind that NumPy does not know: {error}. Save them as "
+            "float32."
+        ) from None
 
 
 def _sha256(path: Path) -> str:
@@ -146,13 +151,13 @@ def load_facts(directory: Path) -> Facts:
             f"There is no model in {directory}: {FACTS_FILE} is missing. "
             "Train one first, or mount the directory that training wrote."
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # the last of brackets in brackets
         raise UserError(f"{path} cannot be read: {error}.") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} was not written by this program: its format is not {FORMAT!r}.")
     try:
         return _checked(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is damaged: {type(error).__name__}: {error}.") from None
 
 

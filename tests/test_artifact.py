@@ -1,8 +1,10 @@
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from container import artifact, model, torch_resnet
@@ -98,6 +100,9 @@ def test_an_empty_directory_says_what_to_do(tmp_path: Path) -> None:
         {"preprocessing": {"image_size": 64, "resize_size": 32, "mean": [0, 0, 0], "std": [1] * 3}},
         {"reference_scores": [[1.0]]},
         {"metrics": 3},
+        {"preprocessing": {"image_size": float("inf"), "resize_size": 32}},
+        {"reference_scores": [[10**400]]},
+        {"int8": 5},
     ],
 )
 def test_damaged_facts_are_one_sentence(directory: Path, change: dict[str, object]) -> None:
@@ -111,6 +116,26 @@ def test_facts_cut_short_are_one_sentence(directory: Path) -> None:
     path = directory / "model.json"
     path.write_text(path.read_text()[:100])
     with pytest.raises(UserError, match=r"model\.json cannot be read"):
+        artifact.load(directory)
+
+
+def test_brackets_in_brackets_are_one_sentence(directory: Path) -> None:
+    (directory / "model.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"model\.json cannot be read"):
+        artifact.load(directory)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn])
+def test_tensors_that_numpy_does_not_have_are_one_sentence(
+    directory: Path, kind: torch.dtype
+) -> None:
+    path = directory / "model.safetensors"
+    data = safetensors.torch.save({"fc.bias": torch.ones(2, dtype=kind)})
+    path.write_bytes(data)
+    facts = json.loads((directory / "model.json").read_text())
+    digest = {"weights_sha256": hashlib.sha256(data).hexdigest()}
+    (directory / "model.json").write_text(json.dumps(facts | digest))
+    with pytest.raises(UserError, match=r"model\.safetensors holds tensors of a kind"):
         artifact.load(directory)
 
 
