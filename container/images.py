@@ -18,6 +18,8 @@ from container.errors import UserError
 
 Pixels = NDArray[np.uint8]
 """An RGB image of shape (height, width, 3)."""
+Size = tuple[int, int]
+"""Width and height of an upright image."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -27,6 +29,10 @@ HUGE_PIXELS = 16_000_000
 """Larger images are decoded one at a time, so that a few of them do not fill the memory."""
 MAX_ASPECT = 4
 """Of a longer image only the middle is kept, so that no image grows when it is resized."""
+
+_ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)
+"""EXIF's orientations that lie on their side."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -64,6 +70,10 @@ class Preprocessing:
         """The middle square of an encoded image, (image_size, image_size, 3). Raises ImageError."""
         return decode(data, self.resize_size, crop=self.image_size)
 
+    def with_size(self, data: bytes) -> tuple[Pixels, Size]:
+        """The same, and the size of the whole image. Raises ImageError."""
+        return _decoded(data, self.resize_size, self.image_size)
+
     def from_pixels(self, pixels: Pixels) -> Pixels:
         """The middle square of a decoded image of any size."""
         return np.asarray(_resize(Image.fromarray(pixels), self.resize_size, self.image_size))
@@ -80,6 +90,11 @@ def decode(data: bytes, short_side: int, *, crop: int | None = None) -> Pixels:
         ImageTooLargeError: more pixels than MAX_PIXELS, in the image or in a tile of it.
         ImageError: not an image, an unknown format, truncated or broken, or of too many scans.
     """
+    return _decoded(data, short_side, crop)[0]
+
+
+def _decoded(data: bytes, short_side: int, crop: int | None) -> tuple[Pixels, Size]:
+    """What `decode` gives, and the size of the whole image, which is known once it is upright."""
     if not data:
         raise ImageError("The image is empty: 0 bytes.")
     if image_costs.has_too_many_scans(data):
@@ -105,8 +120,11 @@ def decode(data: bytes, short_side: int, *, crop: int | None = None) -> Pixels:
                 # Pillow keeps 4 bytes a pixel, and several copies of what has to be converted.
                 huge = max(image.size[0] * image.size[1], tile) > HUGE_PIXELS
                 with _one_huge_image if huge else contextlib.nullcontext():
+                    image.load()  # a PNG may say only after its pixels that it is turned
+                    turned = image.getexif().get(_ORIENTATION) in _TURNED
                     ImageOps.exif_transpose(image, in_place=True)
-                    return np.asarray(_on_white(_resize(_eight_bits(image), short_side, crop)))
+                    pixels = _on_white(_resize(_eight_bits(image), short_side, crop))
+                    return np.asarray(pixels), (height, width) if turned else (width, height)
     except ImageError:
         raise
     except Image.DecompressionBombError:  # Pillow's own limit, checked while it opens the file
@@ -120,6 +138,14 @@ def decode(data: bytes, short_side: int, *, crop: int | None = None) -> Pixels:
         ) from None
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise ImageError(f"The image is damaged: {error}.") from error
+
+
+def shorter_side(data: bytes) -> int:
+    """The shorter side in pixels of an image that `decode` has taken, read from its header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return min(image.size)
 
 
 def _tile_pixels(data: bytes) -> int:
@@ -140,9 +166,13 @@ def center_crop(pixels: Pixels, size: int) -> Pixels:
     return np.ascontiguousarray(pixels[top : top + size, left : left + size])
 
 
-def _resize(image: Image.Image, short_side: int, crop: int | None = None) -> Image.Image:
-    """The whole image, or only the middle square of it that `center_crop` would cut out."""
-    width, height = image.size
+def window(
+    width: int, height: int, short_side: int, crop: int | None = None
+) -> tuple[tuple[float, float, float, float], Size]:
+    """What is kept of an image, as left, top, right and bottom, and the size that it is given.
+
+    It is the whole image, or only the middle square of it that `center_crop` would cut out.
+    """
     kept_width = min(width, MAX_ASPECT * height)
     kept_height = min(height, MAX_ASPECT * width)
     left, top = (width - kept_width) / 2, (height - kept_height) / 2
@@ -151,14 +181,19 @@ def _resize(image: Image.Image, short_side: int, crop: int | None = None) -> Ima
         max(short_side, round(kept_width * scale)),
         max(short_side, round(kept_height * scale)),
     )
-    box = (left, top, left + kept_width, top + kept_height)
-    if crop is not None:
-        across, down = kept_width / size[0], kept_height / size[1]
-        left += (size[0] - crop) // 2 * across
-        top += (size[1] - crop) // 2 * down
-        # A rounding error may not reach over the edge.
-        box = (left, top, min(width, left + crop * across), min(height, top + crop * down))
-        size = (crop, crop)
+    if crop is None:
+        return (left, top, left + kept_width, top + kept_height), size
+    across, down = kept_width / size[0], kept_height / size[1]
+    left += (size[0] - crop) // 2 * across
+    top += (size[1] - crop) // 2 * down
+    # A rounding error may not reach over the edge.
+    right, bottom = min(width, left + crop * across), min(height, top + crop * down)
+    return (left, top, right, bottom), (crop, crop)
+
+
+def _resize(image: Image.Image, short_side: int, crop: int | None = None) -> Image.Image:
+    """The whole image, or only the middle square of it that `center_crop` would cut out."""
+    box, size = window(*image.size, short_side, crop)
     return image.resize(size, Image.Resampling.BILINEAR, box=box)
 
 

@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotImplemented as NotThere
 
 from container import artifact
 from container.artifact import Facts
-from container.images import Pixels
+from container.images import Pixels, Size
 from container.serving.engines import engine
 from container.serving.engines.batcher import Batcher
 from container.serving.engines.engine import Engine, Scores
@@ -78,8 +78,9 @@ class Classifier:
 
     def explain(
         self, method: Method, image: EncodedOrPixels, index: int | None
-    ) -> tuple[Square, Explanation]:
-        """What the network sees, and the evidence in it for a class, or for the winning one.
+    ) -> tuple[Square, Size, Explanation]:
+        """What the network sees, of an image of what size, and the evidence in it for a class, or
+        for the winning one.
 
         Raises:
             ImageError: the image cannot be read.
@@ -88,16 +89,22 @@ class Classifier:
         if self._explainer is None:
             raise NotThere("This model's answers cannot be explained.")
         with self._turns:
-            square = self._square(image)
+            square, size = self._square_and_size(image)
             if method == "cam":  # one pass through the network, as a prediction is
-                return square, self._explainer.explain(method, square, index)
-        return square, self._explainer.explain(method, square, index)
+                return square, size, self._explainer.explain(method, square, index)
+        return square, size, self._explainer.explain(method, square, index)
 
     def _square(self, image: EncodedOrPixels) -> Pixels:
         preprocessing = self.facts.preprocessing
         if isinstance(image, bytes):
             return preprocessing(image)
         return preprocessing.from_pixels(image)
+
+    def _square_and_size(self, image: EncodedOrPixels) -> tuple[Pixels, Size]:
+        preprocessing = self.facts.preprocessing
+        if isinstance(image, bytes):
+            return preprocessing.with_size(image)
+        return preprocessing.from_pixels(image), (image.shape[1], image.shape[0])
 
     def in_turn(self, decode: Callable[[], Decoded]) -> Decoded:
         """Decode an image in some other way, when its turn has come. Raises OverloadedError."""

@@ -18,9 +18,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from opt_ml import ROOT
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from planted_evidence import FRUITS, RADIUS, anywhere, scene
 from serving_artifacts import CLASSES, encoded, npy, photograph
 
+from container import images
 from container.images import Preprocessing
 from container.serving import classifier, settings
 from container.serving.explanation import deadline, picture, view
@@ -255,6 +257,42 @@ def test_the_box_is_that_of_the_upright_image(random_client: FlaskClient) -> Non
     found = response.get_json()["explanation"]
     assert found["image"] == {"width": 200, "height": 300}
     assert found["box"]["top"] > found["box"]["left"]
+
+
+def late_exif() -> bytes:
+    """A PNG that says after its pixels that it lies on its side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    early = encoded(photograph(size=(300, 200)), "PNG", exif=exif)
+    start = early.index(b"eXIf") - 4
+    chunk = early[start : start + 12 + int.from_bytes(early[start : start + 4], "big")]
+    return early.replace(chunk, b"")[:-12] + chunk + early[-12:]
+
+
+def test_the_size_is_known_from_the_one_decoding_that_has_its_turn(
+    random_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads: list[bool] = []
+    load = PngImageFile.load_end
+
+    def counted(image: PngImageFile) -> None:
+        loads.append(images._one_huge_image.locked())
+        load(image)
+
+    monkeypatch.setattr(PngImageFile, "load_end", counted)
+    monkeypatch.setattr(images, "HUGE_PIXELS", 100)
+    found = ask(random_client, late_exif())["explanation"]
+    assert found["image"] == {"width": 200, "height": 300}
+    assert loads == [True]
+    overlay = random_client.post(
+        "/invocations",
+        data=late_exif(),
+        content_type="image/png",
+        headers={"Accept": "image/png"},
+    )
+    with Image.open(io.BytesIO(overlay.data)) as shown:
+        assert shown.size == (256, 384)
+    assert loads == [True] * 3
 
 
 SEVERAL = npy(np.zeros((2, 40, 40, 3), np.uint8))

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from container.images import Pixels, Preprocessing, decode
+from container.images import Pixels, Preprocessing, decode, shorter_side
 from container.serving.explanation.activations import Square
 from container.serving.explanation.explanation import Cells, Explanation
-from container.serving.explanation.view import seen, size
+from container.serving.explanation.view import seen
 
 SHORT_SIDE = (256, 512)
 """Pixels of the overlay's shorter side, at least and at most."""
@@ -112,7 +112,7 @@ def thumbnail_address(square: Square, side: int) -> str:
 def _small(image: bytes | Pixels) -> Image.Image:
     least, most = SHORT_SIDE
     data = image if isinstance(image, bytes) else _encoded(Image.fromarray(image), "BMP")
-    return Image.fromarray(decode(data, min(max(min(size(image)), least), most)))
+    return Image.fromarray(decode(data, min(max(shorter_side(data), least), most)))
 
 
 def _speaking_for(explanation: Explanation) -> Cells:

@@ -37,7 +37,7 @@ def body(
     image = _image(given.items[0])
     if form.media_type == answer.PNG:
         index = wanted.index(classifier.facts.classes)
-        _, explanation = classifier.explain(wanted.method, image, index)
+        _, _, explanation = classifier.explain(wanted.method, image, index)
         preprocessing = classifier.facts.preprocessing
         # It decodes the image once more, which may take hundreds of megabytes.
         return classifier.in_turn(lambda: picture.overlay(image, preprocessing, explanation))
@@ -70,10 +70,11 @@ def _in_place(
 
 def _entry(classifier: Classifier, form: Form, wanted: Wanted, image: EncodedOrPixels) -> str:
     classes = classifier.facts.classes
-    square, explanation = classifier.explain(wanted.method, image, wanted.index(classes))
+    square, size, explanation = classifier.explain(wanted.method, image, wanted.index(classes))
     probabilities = softmax(explanation.scores)
     predictions = answer.entry(form, classes, probabilities)
-    seen = view.view(image, classifier.facts.preprocessing)
+    width, height = size
+    box = view.seen(width, height, classifier.facts.preprocessing)
     index = explanation.index
     content: dict[str, Any] = {
         "method": explanation.method,
@@ -84,8 +85,8 @@ def _entry(classifier: Classifier, form: Form, wanted: Wanted, image: EncodedOrP
         "range": [_short(explanation.low), _short(explanation.high)],
         "shape": explanation.cells.shape,
         "map": [[round(cell, 4) for cell in row] for row in explanation.scaled().tolist()],
-        "image": {"width": seen.width, "height": seen.height},
-        "box": {name: round(value, 2) for name, value in dataclasses.asdict(seen.box).items()},
+        "image": {"width": width, "height": height},
+        "box": {name: round(value, 2) for name, value in dataclasses.asdict(box).items()},
     }
     if wanted.layer:
         content["layer"] = picture.layer_address(explanation)
