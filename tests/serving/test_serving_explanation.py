@@ -361,7 +361,37 @@ def test_a_model_that_was_replaced_on_disk_is_not_mistaken_for_the_one_that_is_s
         classifier.load(settings.parse({"SAGEMAKER_BASE_DIR": str(tmp_path)}), 0)
     )
     serving_artifacts.write(tmp_path / "model", seed=1)
-    assert refusal(served, CAM)[0] == 500
+    status, sentence = refusal(served, CAM)
+    assert status == 503
+    assert "not the one that is served any more" in sentence
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_where_the_model_s_files_have_gone_explanations_are_503_and_predictions_go_on(
+    tmp_path: Path, name: str
+) -> None:
+    serving_artifacts.write(tmp_path / "model")
+    served = serving_artifacts.client(
+        classifier.load(settings.parse({"SAGEMAKER_BASE_DIR": str(tmp_path)}), 0)
+    )
+    (tmp_path / "model" / name).unlink()
+    status, sentence = refusal(served, CAM)
+    assert status == 503
+    assert "model's files" in sentence
+    assert ask(served, encoded(photograph(), "PNG"), "application/json")
+
+
+def test_torch_is_not_loaded_where_it_would_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_artifacts.write(tmp_path / "model")
+    given = settings.parse({"KENNEL_GRADIENTS": "on"})
+    served = serving_artifacts.client(classifier.load(given, 0, tmp_path / "model"))
+    monkeypatch.setattr(memory, "available", lambda: 300 * 2**20)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    status, sentence = refusal(served, "application/json; explain=integrated-gradients")
+    assert status == 503
+    assert "300 MB are left" in sentence
 
 
 def test_an_explanation_needs_no_torch(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Explaining one model's answers: the choice between methods, each loaded when first asked for."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from container import artifact
 from container.artifact import Facts
+from container.errors import UserError
 from container.serving.engines.engine import Images, Scores
 from container.serving.explanation import activations, deadline
 from container.serving.explanation.activations import Network, OpenVinoNetwork, Square
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 Loaded = TypeVar("Loaded")
 
-NEEDED_PER_WEIGHT = 2.5
+NEEDED_AGAIN = 2.5
 """Most memory that the network takes again for each byte of weights, measured: 1.6 in bfloat16 and
-2.1 to 2.5 in float32."""
+2.1 to 2.5 in float32, in torch 2.0."""
+NEEDED_BY_TORCH = 700 * 2**20
+"""What torch and captum take when they are imported: 668 MB with torch's build for CUDA."""
 
 
 class _Once(Generic[Loaded]):
@@ -74,7 +78,7 @@ class Explainer:
 
         Raises:
             HTTPException: 501 for a method that this server does not have, 503 for one that is
-                busy or too slow here.
+                busy or too slow here, or for which memory or the model's files are not there.
         """
         if method == "cam":
             return activations.class_activation_map(self._network.get(), square, index)
@@ -97,17 +101,42 @@ class Explainer:
             self._slow.release()
 
     def _load_openvino(self) -> Network:
-        """Refused where it would not fit: predictions must not end because somebody asks why."""
+        return self._loaded_again(
+            0, lambda: OpenVinoNetwork(self._directory, self._facts, self._settings.precision)
+        )
+
+    def _load_torch(self) -> "TorchNetwork":
+        def load() -> "TorchNetwork":
+            from container.serving.explanation.torch_network import TorchNetwork
+
+            return TorchNetwork(self._directory, self._facts, self._slot)
+
+        return self._loaded_again(0 if "torch" in sys.modules else NEEDED_BY_TORCH, load)
+
+    def _loaded_again(self, besides: int, load: Callable[[], Loaded]) -> Loaded:
+        """The network once more, where it fits: predictions must not end because somebody asks why.
+
+        Raises:
+            ServiceUnavailable: there is not so much memory, or the model's files have changed.
+        """
+        try:
+            self._check_memory(besides)
+            return load()
+        except OSError as error:
+            raise ServiceUnavailable(
+                f"Explanations need the model's files again, and {self._directory} cannot be read: "
+                f"{error.strerror}."
+            ) from error
+        except UserError as error:
+            raise ServiceUnavailable(
+                f"Explanations need the model's files again. {error}"
+            ) from error
+
+    def _check_memory(self, besides: int) -> None:
         weights = (self._directory / artifact.WEIGHTS_FILE).stat().st_size
-        needed, left = int(weights * NEEDED_PER_WEIGHT), memory.available()
+        needed, left = int(weights * NEEDED_AGAIN) + besides, memory.available()
         if left is not None and needed > left:
             raise ServiceUnavailable(
                 f"Explanations of this model need about {needed // 2**20} MB of memory, and "
                 f"{left // 2**20} MB are left; give the container more, or unload another model."
             )
-        return OpenVinoNetwork(self._directory, self._facts, self._settings.precision)
-
-    def _load_torch(self) -> "TorchNetwork":
-        from container.serving.explanation.torch_network import TorchNetwork
-
-        return TorchNetwork(self._directory, self._facts, self._slot)
