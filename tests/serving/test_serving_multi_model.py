@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import threading
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from serving_artifacts import encoded, photograph
 from werkzeug.test import TestResponse
 
+from container.errors import UserError
 from container.serving import settings as server_settings
 from container.serving.app import create_app
 from container.serving.engines import engine
@@ -274,6 +276,32 @@ def test_unloading_waits_for_those_who_use_the_model() -> None:
         leave.set()
         assert answer.result().status_code == 200
     assert order == ["answered", "unloaded"]
+
+
+def test_what_a_failed_load_has_read_is_free_before_memory_is_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Weights:
+        pass
+
+    left: list[Any] = []
+    at_the_end: list[bool] = []
+
+    def fail(directory: Path) -> Any:
+        weights = Weights()
+        left.append(weakref.ref(weights))
+        try:
+            raise ValueError("a sentence's reason")
+        except ValueError as error:
+            raise UserError("no such model") from error
+
+    monkeypatch.setattr(
+        model_table, "give_back_freed_memory", lambda: at_the_end.append(left[0]() is None)
+    )
+    table = ModelTable(models()[1], fail, lambda directory: 0)
+    with pytest.raises(model_table.ModelTableError):
+        table.load("a", url("a"))
+    assert at_the_end == [True]
 
 
 NAMES = st.sampled_from(["first", "second", "third"])

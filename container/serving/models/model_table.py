@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,8 @@ class ModelTable:
         except BaseException as error:
             with self._lock:
                 self._names_taken.discard(name)
+            # Its frames hold what was read, and would hold it until the request is answered.
+            traceback.clear_frames(error.__traceback__)
             give_back_freed_memory()
             if isinstance(error, MemoryError):
                 raise NotEnoughMemoryError(f"Memory ran out while {name!r} was loaded.") from None
