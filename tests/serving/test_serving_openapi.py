@@ -77,6 +77,12 @@ def test_every_media_type_is_described() -> None:
     assert {answer.JSON, answer.JSON_LINES, answer.CSV} <= set(answers)
 
 
+def test_what_loading_a_model_may_answer_is_described() -> None:
+    document = json.loads(Client(many_models()).get("/openapi.json").data)
+    described = document["paths"]["/models"]["post"]["responses"]
+    assert set(described) == {"200", "400", "408", "409", "413", "500", "503", "507"}
+
+
 def schema(mode: str) -> Any:
     return schemathesis.openapi.from_wsgi("/openapi.json", APPS[mode]())
 

@@ -151,10 +151,12 @@ MANY_MODELS: Document = {
                 "200": _response("Loaded.", reference("Model")),
                 **_errors(
                     _400="Another form, a directory outside the models' folder, or no model in it.",
+                    _408="The body did not arrive in time.",
                     _409="The name is taken.",
                     _413="Too many bytes.",
-                    _507="There is not enough memory.",
+                    _500="The server failed; its log says why.",
                     _503="Too busy.",
+                    _507="There is not enough memory.",
                 ),
             },
         },
