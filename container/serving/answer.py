@@ -23,8 +23,8 @@ JSON_LINES = "application/jsonlines"
 CSV = "text/csv"
 PNG = "image/png"
 """The image with the explanation laid over it."""
-_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
-_SYNONYMS = {"application/jsonl": JSON_LINES, "application/x-ndjson": JSON_LINES}
+SYNONYMS = {"application/jsonl": JSON_LINES, "application/x-ndjson": JSON_LINES}
+"""What others call JSON lines, in requests and in answers."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def choose(accepted: MIMEAccept, custom_attributes: str, usual: str = JSON) -> F
         raise BadRequest(f"An explanation is {JSON}, {JSON_LINES} or {PNG}, not {CSV}.")
     top_k = options.get("top_k")
     if top_k is None:
-        top = 0 if _is_true(options.get("verbose", "false")) else None
+        top = 0 if wanted.is_true(options, "verbose") else None
         return Form(media_type, top, explanation)
     if not re.fullmatch(r"[0-9]{1,9}", top_k) or int(top_k) == 0:
         raise BadRequest(f"top_k must be a whole number from 1, not {top_k!r}.")
@@ -100,7 +100,7 @@ def _negotiate(accepted: MIMEAccept, usual: str) -> tuple[str, dict[str, str]]:
         return usual, {}
     parsed = [(*parse_options_header(value), quality) for value, quality in accepted]
     wishes = [
-        (_SYNONYMS.get(media_type.lower(), media_type.lower()), parameters, quality)
+        (SYNONYMS.get(media_type.lower(), media_type.lower()), parameters, quality)
         for media_type, parameters, quality in parsed
     ]
     plain = MIMEAccept([(media_type, quality) for media_type, _, quality in wishes])
@@ -108,16 +108,12 @@ def _negotiate(accepted: MIMEAccept, usual: str) -> tuple[str, dict[str, str]]:
     best = plain.best_match(ours)
     if best is None:
         raise NotAcceptable(f"Accept must allow {JSON}, {JSON_LINES}, {CSV} or {PNG}.")
-    given = (parameters for media_type, parameters, _ in wishes if media_type == best)
-    return best, next(given, {})
-
-
-def _is_true(value: str) -> bool:
-    if value.lower() in _TRUE:
-        return True
-    if value.lower() in _FALSE:
-        return False
-    raise BadRequest(f"verbose must be true or false, not {value!r}.")
+    # Its own parameters, or else those of the wildcard that it is one of.
+    for asked in (best, f"{best.partition('/')[0]}/*", "*/*"):
+        for media_type, parameters, _ in wishes:
+            if media_type == asked:
+                return best, parameters
+    return best, {}
 
 
 def entry(form: Form, classes: Sequence[str], outcome: Outcome) -> str:

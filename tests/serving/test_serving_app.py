@@ -121,6 +121,10 @@ VERBOSE: list[tuple[dict[str, str], int]] = [
     ({ATTRIBUTES: "top_k=999"}, 5),
     ({ATTRIBUTES: "top_k=2", "Accept": "application/json; verbose=true"}, 2),
     ({"Accept": "application/json; top_k=1"}, 1),
+    ({"Accept": "*/*; top_k=2"}, 2),
+    ({"Accept": "application/*; top_k=2"}, 2),
+    ({"Accept": "*/*; top_k=2, application/json; top_k=3"}, 3),
+    ({"Accept": "image/webp, application/*; top_k=4, */*; q=0.1; top_k=2"}, 4),
 ]
 
 
@@ -223,6 +227,12 @@ BAD_REQUESTS: dict[str, tuple[bytes, str, dict[str, str], str]] = {
     "top_k negative": (JPEG, "image/jpeg", {ATTRIBUTES: "top_k=-1"}, "top_k"),
     "top_k empty": (JPEG, "image/jpeg", {ATTRIBUTES: "top_k="}, "top_k"),
     "verbose": (JPEG, "image/jpeg", {"Accept": "text/csv; verbose=maybe"}, "verbose"),
+    "layer": (
+        JPEG,
+        "image/jpeg",
+        {"Accept": "application/json; explain=cam; layer=nonsense"},
+        "layer must be true or false",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest
 Method = Literal["cam", "occlusion", "integrated-gradients"]
 METHODS: tuple[Method, ...] = get_args(Method)
 MAX_THUMBNAIL = 1024
+_TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no", "")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ def read(options: Mapping[str, str], *, picture: bool) -> Wanted | None:
     return Wanted(
         method=method,
         label=options.get("class"),
-        layer=options.get("layer", "false").lower() in ("true", "1", "yes"),
+        layer=is_true(options, "layer"),
         thumbnail=int(thumbnail) if thumbnail else None,
     )
+
+
+def is_true(options: Mapping[str, str], name: str) -> bool:
+    """A parameter that switches something on; one that is not there is off. Raises BadRequest."""
+    value = options.get(name, "false")
+    if value.lower() in _TRUE:
+        return True
+    if value.lower() in _FALSE:
+        return False
+    raise BadRequest(f"{name} must be true or false, not {value!r}.")

@@ -24,21 +24,18 @@ IMAGE_TYPES = (
     "application/x-image",
 )
 FORM_TYPE = "multipart/form-data"
+NPY_TYPE, TAR_TYPE, ZIP_TYPE = "application/x-npy", "application/x-tar", "application/zip"
 READERS: dict[str, Callable[[bytes], Payload]] = {
-    "application/x-npy": parse_array,
-    "application/json": parse_document,
-    "application/jsonlines": parse_lines,
-    "application/x-tar": parse_tar,
-    "application/zip": parse_zip,
+    NPY_TYPE: parse_array,
+    answer.JSON: parse_document,
+    answer.JSON_LINES: parse_lines,
+    TAR_TYPE: parse_tar,
+    ZIP_TYPE: parse_zip,
 }
 ACCEPTED = (*IMAGE_TYPES, FORM_TYPE, *READERS)
 """Every media type that a request may have."""
-_SYNONYMS = {
-    "application/jsonl": "application/jsonlines",
-    "application/x-ndjson": "application/jsonlines",
-    "application/x-zip-compressed": "application/zip",
-}
-_ANSWERED_BY_LINES = ("application/jsonlines", "application/x-tar", "application/zip")
+_SYNONYMS = {**answer.SYNONYMS, "application/x-zip-compressed": ZIP_TYPE}
+_ANSWERED_BY_LINES = (answer.JSON_LINES, TAR_TYPE, ZIP_TYPE)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The routes: what each takes, and how it answers."""
 
 from container.serving.answer import CSV, JSON, JSON_LINES, PNG
-from container.serving.inputs.payload import FORM_TYPE, IMAGE_TYPES
+from container.serving.inputs.payload import FORM_TYPE, IMAGE_TYPES, NPY_TYPE, TAR_TYPE, ZIP_TYPE
 from container.serving.openapi.schemas import Document, reference
 
 _BINARY: Document = {"schema": {"type": "string", "format": "binary"}}
@@ -52,9 +52,7 @@ _PREDICTION: Document = {
             },
             JSON: {"schema": reference("Images")},
             JSON_LINES: {"schema": {"type": "string", "description": "one image a line"}},
-            "application/x-npy": _BINARY,
-            "application/x-tar": _BINARY,
-            "application/zip": _BINARY,
+            **dict.fromkeys((NPY_TYPE, TAR_TYPE, ZIP_TYPE), _BINARY),
         },
     },
     "responses": {
