@@ -117,6 +117,19 @@ def test_another_model_s_reference_scores_are_refused(tmp_path: Path) -> None:
     assert "does not repeat the answers recorded in training" in refusal(tmp_path)
 
 
+def test_the_form_that_is_used_under_load_is_checked_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving_artifacts.write(tmp_path / "model")
+    right = OpenVinoEngine.scores
+
+    def wrong_in_a_crowd(self: OpenVinoEngine, images: engine.Images, present: int = 1) -> object:
+        return right(self, images, present) + (present > 1)
+
+    monkeypatch.setattr(OpenVinoEngine, "scores", wrong_in_a_crowd)
+    assert "does not repeat the answers recorded in training" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize("scores", [[], [[0.0] * 5], [[float("nan")] * 5] * 2])
 def test_missing_reference_scores_are_refused(tmp_path: Path, scores: list[list[float]]) -> None:
     serving_artifacts.write(tmp_path / "model")

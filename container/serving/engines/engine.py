@@ -175,9 +175,12 @@ def check_answers(engine: Engine, recorded: tuple[tuple[float, ...], ...], facts
             f"{artifact.FACTS_FILE} holds no {artifact.REFERENCE_IMAGES} reference answers to "
             "check the model with. Train the model again."
         )
-    scores = engine.scores(artifact.reference_images(facts.preprocessing))
+    images = artifact.reference_images(facts.preprocessing)
     allowed = allowed_difference(reference, engine.precision)
-    difference = np.abs(scores - reference).max()
+    # Alone and under load an engine may use different forms of the network; of the second, which
+    # runs on one processor, one image says enough.
+    scores = np.concatenate([engine.scores(images), engine.scores(images[:1], engine.lanes)])
+    difference = np.abs(scores - np.concatenate([reference, reference[:1]])).max()
     # A comparison that NaN fails, so that a network of NaNs is refused too.
     if not difference <= allowed:
         raise UserError(
