@@ -50,6 +50,11 @@ class Classifier:
         self._batcher = Batcher(network, patience=patience) if network.batch > 1 else None
 
     @property
+    def patience(self) -> float:
+        """Seconds that an image waits for its turn at most."""
+        return self._turns.patience
+
+    @property
     def running(self) -> int:
         """Images that are being prepared or scored, but for those in a batch."""
         return self._turns.running

@@ -1,20 +1,18 @@
 """One invocation, from the bytes of a request to the bytes of its answer; Flask is not needed."""
 
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from werkzeug.datastructures import MIMEAccept
 
-from container import processors
 from container.images import ImageError
 from container.serving import answer
 from container.serving.classifier import Classifier
 from container.serving.explanation import response
+from container.serving.fair_threads import fair_threads
 from container.serving.inputs import payload
 from container.serving.inputs.items import OUT_OF_TIME, Item, Outcome
 
@@ -98,28 +96,18 @@ def predict(classifier: Classifier, item: Item) -> Outcome:
 
 
 def predict_all(classifier: Classifier, items: list[Item], seconds: float) -> list[Outcome]:
-    """What each image shows, in order; those that were not begun in time are errors."""
-    deadline = time.monotonic() + seconds
-    return list(_helpers().map(partial(_predict_until, classifier, deadline), items))
+    """What each image shows, in order; those that were not begun in time are errors.
+
+    Raises:
+        OverloadedError: there is too much to do before the first.
+    """
+    work = partial(_predict_until, classifier, time.monotonic() + seconds)
+    if len(items) == 1:  # it waits for its turn as any other image does, and for no list
+        return [work(items[0])]
+    return fair_threads().map(work, items, patience=classifier.patience)
 
 
 def _predict_until(classifier: Classifier, deadline: float, item: Item) -> Outcome:
     if time.monotonic() > deadline:
         return ImageError(OUT_OF_TIME)
     return predict(classifier, item)
-
-
-_making = threading.Lock()
-_pool: list[ThreadPoolExecutor] = []
-
-
-def _helpers() -> ThreadPoolExecutor:
-    """Threads for requests of several images, one for each processor.
-
-    They are shared, so that such requests leave the processors to those of one image; and made in
-    the worker process, since threads do not survive a fork.
-    """
-    with _making:
-        if not _pool:
-            _pool.append(ThreadPoolExecutor(processors.available(), "helper"))
-        return _pool[0]
