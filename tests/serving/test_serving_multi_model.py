@@ -1,5 +1,6 @@
 """The contract of multi-model endpoints: several models in one process, coming and going."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -21,11 +22,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from serving_artifacts import encoded, photograph
 from werkzeug.test import TestResponse
 
+from container.artifact import Int8
 from container.errors import UserError
 from container.serving import settings as server_settings
 from container.serving.app import create_app
 from container.serving.engines import engine
-from container.serving.models import model_table, served
+from container.serving.models import memory, model_table, served
 from container.serving.models.model_table import ModelTable
 
 PHOTOGRAPH = encoded(photograph())
@@ -118,6 +120,22 @@ def test_what_does_not_fit_is_507_before_memory_is_taken() -> None:
     server = client(left=0)
     assert load(server, "a", url("a")).status_code == 507
     assert server.get("/models").get_json() == {"models": []}
+
+
+def test_a_model_whose_int8_form_is_refused_is_507_where_it_does_not_fit_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = serving_artifacts.write(tmp_path / "one")
+    int8 = Int8(1.0, 1.0, 1, facts.reference_scores, "of a file that is not there")
+    path = tmp_path / "one/model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"int8": dataclasses.asdict(int8)}))
+    size = (tmp_path / "one/model.safetensors").stat().st_size
+    left = int(size * engine.NEEDED_PER_WEIGHT["int8"]) + model_table.NEEDED_BESIDES
+    monkeypatch.setattr(memory, "available", lambda: size)
+    refused = load(client(left=left, root=tmp_path), "one", "one")
+    assert refused.status_code == 507
+    monkeypatch.setattr(memory, "available", lambda: 4 * size)
+    assert load(client(left=left, root=tmp_path), "one", "one").status_code == 200
 
 
 def test_a_smaller_arithmetic_is_asked_for_less_memory() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from container import allocation, artifact, int8, openvino_resnet, processors, resnet
 from container.artifact import Facts, Int8
 from container.errors import UserError
+from container.serving.models import memory
 from container.serving.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
     Raises:
         UserError: the weights are not those of the architecture, this machine lacks what the
             settings ask for, or the answers differ from those recorded in training.
+        MemoryError: among other models, without its int8 form, which was refused, it does not fit.
     """
     if settings.runs_torch:
         if settings.precision == "int8":
@@ -111,6 +113,7 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
             if settings.precision == "int8":
                 raise
             log.warning("%s Going on without int8.", error)
+        _check_memory_again(settings, directory)
     if settings.precision == "int8":
         raise UserError(
             "This model has no int8 form: it lost too much, or was not measured. Set "
@@ -122,6 +125,17 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
     engine = OpenVinoEngine(facts, weights, settings.precision, processors.available())
     check_answers(engine, facts.reference_scores, facts)
     return engine
+
+
+def _check_memory_again(settings: Settings, directory: Path) -> None:
+    """Other models must not end for one that takes more than was foretold. Raises MemoryError."""
+    if not settings.multi_model:
+        return
+    give_back_freed_memory()
+    size, left = (directory / artifact.WEIGHTS_FILE).stat().st_size, memory.available()
+    arithmetic = openvino_resnet.arithmetic_of(settings.precision)
+    if left is not None and size * NEEDED_PER_WEIGHT[arithmetic] > left:
+        raise MemoryError(f"{directory} does not fit without its int8 form.")
 
 
 def give_back_freed_memory() -> None:
