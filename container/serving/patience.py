@@ -1,4 +1,4 @@
-"""How long a client may take to send a request: one that stalls must not hold a thread for ever."""
+"""How long clients may take: one that stalls must not hold a thread for ever."""
 
 import io
 import socket
@@ -16,9 +16,10 @@ STALL_SECONDS = 5.0
 BODY_SECONDS = 60.0
 """For all of the body."""
 ANSWER_SECONDS = 30.0
-"""For the client to take a piece of the answer."""
+"""For the client to take a piece of the answer: a slow one is not cut off, one that stalls is."""
 PIECE = 64 * 1024
-"""Bytes that are taken from a connection at once: most photographs come in one or two pieces."""
+"""Bytes that are taken from a connection, or given to it, at once: most photographs come in one or
+two pieces."""
 
 
 class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
@@ -29,7 +30,7 @@ class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, max_chunk=PIECE)
         self.gave_up = False
-        """Whether the client was too slow."""
+        """Whether the client was too slow, or has gone: nothing more is expected of it."""
         self._in_head = True
         self._until = 0.0
 

@@ -1,6 +1,5 @@
 """gunicorn's threaded worker, stopping without losing requests or waiting for idle clients."""
 
-import contextlib
 import select
 import selectors
 import socket
@@ -11,7 +10,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from container.serving.patience import PIECE, PatientReader, WholeBody
+from container.serving.patience import ANSWER_SECONDS, PIECE, PatientReader, WholeBody
 
 CONNECT_SECONDS = 0.3
 """How long a stopping worker accepts clients that were connecting, when new ones are ignored."""
@@ -85,16 +84,17 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.parser.unreader.expect_body()
         if req.body is not None:
             req.body = WholeBody(req.body.reader)
-        if any(name == "EXPECT" for name, _ in req.headers):
-            return super().handle_request(req, conn)
         connection = conn.sock
         conn.sock = gathered = _Gathered(connection)
         try:
-            return super().handle_request(req, conn)
+            keep = super().handle_request(req, conn)
         finally:
             conn.sock = connection
-            with contextlib.suppress(OSError):  # the client has gone, or gunicorn closed it
-                gathered.flush()
+            taken = gathered.flush()
+        if not taken:
+            # The next answer would be read as the rest of this one.
+            conn.parser.unreader.gave_up = True
+        return keep and taken
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
         """Whether the connection can take another request: not after a damaged body."""
@@ -168,7 +168,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 class _Gathered:
     """A connection that sends an answer at once.
 
-    gunicorn sends headers and body one by one, which would wake the client twice.
+    gunicorn sends headers and body one by one, which would wake the client twice. What tells a
+    client to go on with its body goes through `send`, and so at once.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -182,7 +183,13 @@ class _Gathered:
         """Keep a piece until the answer is whole."""
         self._pieces.append(piece)
 
-    def flush(self) -> None:
-        """Send what was kept. Raises OSError."""
-        if self._pieces:
-            self._connection.sendall(b"".join(self._pieces))
+    def flush(self) -> bool:
+        """Send what was kept; whether the client has taken all of it, each piece in time."""
+        answer = memoryview(b"".join(self._pieces))
+        try:
+            self._connection.settimeout(ANSWER_SECONDS)
+            for start in range(0, len(answer), PIECE):
+                self._connection.sendall(answer[start : start + PIECE])
+        except OSError:  # too slow, or gone, or gunicorn closed it
+            return False
+        return True

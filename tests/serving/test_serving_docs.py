@@ -131,6 +131,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| {images.MAX_PIXELS // 10**6} million |",
         f"| {patience.HEAD_SECONDS:g} s; {patience.STALL_SECONDS:g} s; "
         f"{patience.BODY_SECONDS:g} s |",
+        f"take {patience.PIECE // 2**10} KB of the answer | {patience.ANSWER_SECONDS:g} s |",
         f"after {server.GRACEFUL_SECONDS} seconds",
     ):
         assert said in TEXT, said

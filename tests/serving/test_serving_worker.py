@@ -1,12 +1,17 @@
-"""How long a thread stays with a connection, and with a body."""
+"""How long a thread stays with a connection, with a body, and with an answer."""
 
+import select
 import socket
+import threading
 from collections import deque
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 
 from container.serving import patience
+from container.serving import worker as worker_module
 from container.serving.worker import Worker
 
 
@@ -60,3 +65,55 @@ def test_a_body_that_nobody_asks_for_holds_its_thread_for_seconds_only(
         with pytest.raises(TimeoutError):
             reader.chunk()
         assert reader.gave_up
+
+
+ANSWER = bytes(range(256)) * 16 * 1024
+
+
+def answered(monkeypatch: pytest.MonkeyPatch, connection: socket.socket) -> tuple[bool, bool]:
+    """Send ANSWER; whether the connection is kept, and whether its client was given up."""
+
+    def handle_request(self: Any, request: Any, conn: Any) -> bool:
+        conn.sock.sendall(ANSWER)
+        return True
+
+    monkeypatch.setattr(ThreadWorker, "handle_request", handle_request)
+    reader = patience.PatientReader(connection)
+    conn = SimpleNamespace(sock=connection, parser=SimpleNamespace(unreader=reader))
+    kept = worker(2, 1).handle_request(SimpleNamespace(body=None, headers=[]), conn)
+    assert conn.sock is connection
+    return kept, reader.gave_up
+
+
+def test_a_connection_whose_client_does_not_take_its_answer_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "ANSWER_SECONDS", 0.05)
+    here, there = socket.socketpair()
+    with here, there:
+        assert answered(monkeypatch, here) == (False, True)
+    here, there = socket.socketpair()
+    with here:
+        there.close()
+        assert answered(monkeypatch, here) == (False, True)
+
+
+def test_a_client_that_takes_its_answer_slowly_but_steadily_gets_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "ANSWER_SECONDS", 1.0)
+    here, there = socket.socketpair()
+    here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, patience.PIECE)
+    taken = bytearray()
+
+    def take() -> None:
+        while len(taken) < len(ANSWER):
+            select.select([], [], [], 0.03)  # 64 pieces take twice as long as one may
+            taken.extend(there.recv(patience.PIECE))
+
+    with here, there:
+        client = threading.Thread(target=take)
+        client.start()
+        assert answered(monkeypatch, here) == (True, False)
+        client.join()
+    assert taken == ANSWER
