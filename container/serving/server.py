@@ -229,7 +229,7 @@ def _take_slot(master: Arbiter, worker: Any) -> None:
     worker.slot = next(slot for slot in itertools.count() if slot not in taken)
 
 
-def _give_up(error: Exception) -> None:
+def _give_up(error: BaseException) -> None:
     """Without its model a worker is of no use: end it, and by its exit code the whole server."""
     if isinstance(error, UserError):
         print(f"serve: {error}", file=sys.stderr, flush=True)

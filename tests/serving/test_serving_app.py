@@ -55,6 +55,17 @@ def test_ping_is_503_until_the_model_has_answered() -> None:
     assert len(ready.data) < 200
 
 
+def test_a_loading_that_ends_in_any_way_is_told() -> None:
+    def load() -> Any:
+        raise SystemExit(3)
+
+    told: list[BaseException] = []
+    loading = Loading(load, told.append)
+    loading.start()
+    loading.join()
+    assert [type(error) for error in told] == [SystemExit]
+
+
 @pytest.mark.parametrize(
     ("content_type", "image_format"),
     [

@@ -249,6 +249,17 @@ def test_a_damaged_model_is_one_sentence_and_the_end(tmp_path: Path) -> None:
     one_sentence(result, "model.safetensors", "SHA-256")
 
 
+def test_a_script_that_exits_is_one_sentence_and_the_end(tmp_path: Path) -> None:
+    (tmp_path / "model/code").mkdir(parents=True)
+    (tmp_path / "model/code/inference.py").write_text("raise SystemExit('no licence')\n")
+    result = run_to_its_end(
+        SAGEMAKER_BASE_DIR=str(tmp_path),
+        SAGEMAKER_BIND_TO_PORT=str(free_port()),
+        KENNEL_SCRIPT="true",
+    )
+    one_sentence(result, "inference.py", "no licence")
+
+
 def test_a_port_in_use_is_one_sentence_and_the_end(base: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("0.0.0.0", 0))  # noqa: S104

@@ -172,6 +172,8 @@ def test_what_fails_inside_the_script_is_500_and_logged(
         ("def model_fn(:\n", "SyntaxError"),
         ("import no_such_module\n", "no_such_module"),
         ("def model_fn(model_dir): raise OSError('no weights')\n", "no weights"),
+        ("import sys\nsys.exit('no licence')\n", "SystemExit: no licence"),
+        ("def model_fn(model_dir): raise SystemExit(3)\n", r"model_fn called sys.exit\(3\)"),
     ],
 )
 def test_a_script_that_cannot_be_used_is_one_sentence(
@@ -179,6 +181,20 @@ def test_a_script_that_cannot_be_used_is_one_sentence(
 ) -> None:
     with pytest.raises(UserError, match=words):
         client(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def predict_fn(data, model): raise SystemExit(3)\n",
+        "def model_fn(path): return lambda given: __import__('sys').exit(3)\n",
+    ],
+)
+def test_a_script_that_exits_ends_its_request_alone(
+    model: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    assert post(client(model, text)).status_code == 500
+    assert "called sys.exit(3)" in caplog.text
 
 
 def test_each_model_of_a_multi_model_endpoint_has_its_own_script(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from container.serving.invocation import Model, Pipeline
 class Loading:
     """The one model of a server, once it is there."""
 
-    def __init__(self, load: Callable[[], Model], on_failure: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, load: Callable[[], Model], on_failure: Callable[[BaseException], None]
+    ) -> None:
         self.model: Model | None = None
         """None until the model has given its first right answers."""
         self.seconds = 0.0
@@ -45,7 +47,7 @@ class Loading:
         started = time.monotonic()
         try:
             model = self._load()
-        except Exception as error:
+        except BaseException as error:  # whatever it is, the server must not wait for ever
             self._on_failure(error)
             return
         self.seconds = time.monotonic() - started

@@ -82,7 +82,7 @@ class Script:
         if "predict_fn" in self._own:
             return self._call("predict_fn", given, self._model)
         if not isinstance(self._model, Classifier):
-            return self._model(given)
+            return _unless_it_exits("The model that model_fn returned", self._model, given)
         items = given.items if isinstance(given, Payload) else _items(given)
         outcomes = predict_all(self._model, items, self._seconds)
         probabilities = []
@@ -117,7 +117,16 @@ class Script:
         """A function of the script, with the `context` that newer scripts take and may ignore."""
         function = self._own[name]
         parameters = inspect.signature(function).parameters
-        return function(*arguments, *([None] if len(parameters) > len(arguments) else []))
+        context = [None] if len(parameters) > len(arguments) else []
+        return _unless_it_exits(name, function, *arguments, *context)
+
+
+def _unless_it_exits(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of the script returns; sys.exit() in it must not end the server's thread."""
+    try:
+        return function(*arguments)
+    except SystemExit as error:
+        raise RuntimeError(f"{name} called sys.exit({error.code!r})") from error
 
 
 def _items(given: Any) -> list[Item]:
@@ -149,7 +158,7 @@ def _imported(path: Path) -> ModuleType:
         sys.path.insert(0, folder)
         try:
             specification.loader.exec_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
         finally:
             sys.path.remove(folder)
