@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from pathlib import Path
 from textwrap import dedent
 
@@ -203,3 +204,60 @@ def test_each_model_of_a_multi_model_endpoint_has_its_own_script(tmp_path: Path)
         text = f"def predict_fn(data, model): return {name!r}\ndef model_fn(path): return None\n"
         answers.append(post(client(tmp_path / name, text)).get_json())
     assert answers == ["one", "two"]
+
+
+def with_label(directory: Path, label: str) -> FlaskClient:
+    """A server of a script that answers with what a module beside it says."""
+    (directory / "code/more").mkdir(parents=True, exist_ok=True)
+    (directory / "code/labels.py").write_text(f"NAME = {label!r}\n")
+    (directory / "code/more/names.py").write_text(f"NAME = {label!r}\n")
+    (directory / "code/inference.py").write_text(
+        "import labels\nfrom more import names\n"
+        "def model_fn(path): return None\n"
+        "def predict_fn(data, model): return [labels.NAME, names.NAME]\n"
+    )
+    given = settings.parse({"KENNEL_SCRIPT": "true"})
+    return serving_artifacts.serving_client(served.load(given, 0, directory))
+
+
+def test_each_script_has_the_modules_beside_it_and_so_has_its_next_version(tmp_path: Path) -> None:
+    known, path = set(sys.modules), list(sys.path)
+    first, second = with_label(tmp_path / "a", "one"), with_label(tmp_path / "b", "other")
+    newer = with_label(tmp_path / "a", "the first anew")
+    answers = [post(server).get_json() for server in (first, second, newer)]
+    assert answers == [["one"] * 2, ["other"] * 2, ["the first anew"] * 2]
+    assert {"labels", "more", "more.names"}.isdisjoint(set(sys.modules) - known)
+    assert sys.path == path
+
+
+def test_a_module_from_elsewhere_stays_when_the_script_is_loaded(tmp_path: Path) -> None:
+    sys.modules.pop("this", None)
+    text = "import this\ndef model_fn(path): return None\ndef predict_fn(d, m): return this.d\n"
+    client(tmp_path, text)
+    assert "this" in sys.modules
+
+
+def test_a_script_may_use_dataclasses_whose_annotations_are_text(tmp_path: Path) -> None:
+    text = """
+        from __future__ import annotations
+        from dataclasses import dataclass
+
+        @dataclass
+        class Answer:
+            text: str
+
+        def model_fn(path): return Answer("yes")
+        def predict_fn(data, model): return model.text
+    """
+    assert post(client(tmp_path, text)).get_json() == "yes"
+
+
+def test_model_fn_may_import_the_modules_beside_the_script(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/late.py").write_text("def answer(given): return 'late'\n")
+    (tmp_path / "code/inference.py").write_text(
+        "def model_fn(path):\n    import late\n    return late.answer\n"
+    )
+    given = settings.parse({"KENNEL_SCRIPT": "true"})
+    server = serving_artifacts.serving_client(served.load(given, 0, tmp_path))
+    assert post(server).get_json() == "late"

@@ -5,12 +5,13 @@ what they leave out. The script is somebody's code and may do whatever this serv
 only where KENNEL_SCRIPT says so.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import json
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,20 +45,25 @@ class Script:
                 `model_fn` failed.
         """
         path = directory / FILE
-        module = _imported(path)
-        self._own = {name: getattr(module, name) for name in FUNCTIONS if hasattr(module, name)}
-        if not self._own:
-            raise UserError(f"{path} defines none of {', '.join(FUNCTIONS)}.")
+        with _modules_of(directory):
+            module = _imported(path)
+            self._own = {name: getattr(module, name) for name in FUNCTIONS if hasattr(module, name)}
+            if not self._own:
+                raise UserError(f"{path} defines none of {', '.join(FUNCTIONS)}.")
+            if "model_fn" in self._own:
+                self._model: Any = self._made(directory)
+        if "model_fn" not in self._own:
+            self._model = classifier()
         self._seconds = seconds
         self.description = self.title = f"{FILE} ({', '.join(self._own)})"
-        if "model_fn" not in self._own:
-            self._model: Any = classifier()
-            return
+
+    def _made(self, directory: Path) -> Any:
+        """The model that the script's own model_fn makes."""
         try:
-            self._model = self._call("model_fn", str(directory))
+            return self._call("model_fn", str(directory))
         except Exception as error:
             raise UserError(
-                f"model_fn in {path} failed: {type(error).__name__}: {error}"
+                f"model_fn in {directory / FILE} failed: {type(error).__name__}: {error}"
             ) from error
 
     def reply(self, call: Call) -> Reply:
@@ -145,6 +151,37 @@ def _items(given: Any) -> list[Item]:
     return [Item(entry) for entry in entries]
 
 
+@contextlib.contextmanager
+def _modules_of(directory: Path) -> Iterator[None]:
+    """The script finds the modules beside it while it is imported and while its `model_fn` runs.
+
+    Then their names are free again: another model, or this one's next version, may have modules of
+    the same names. The script keeps those that it has imported.
+    """
+    folder = str((directory / FILE).parent)
+    with _importing:
+        before = set(sys.modules)
+        sys.path.insert(0, folder)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ValueError):  # the script has removed it
+                sys.path.remove(folder)
+            # What the folder holds may be another when it is next looked at.
+            sys.path_importer_cache.pop(folder, None)
+            root = directory.resolve()
+            for name, module in list(sys.modules.items()):
+                if name not in before and _lies_in(root, module):
+                    sys.modules.pop(name, None)
+
+
+def _lies_in(root: Path, module: ModuleType) -> bool:
+    """Whether a module is read from there; a package may have folders in place of a file."""
+    known = getattr(module, "__dict__", {})  # modules that load lazily stay as they are
+    places = [known["__file__"]] if known.get("__file__") else known.get("__path__", ())
+    return any(Path(place).resolve().is_relative_to(root) for place in places)
+
+
 def _imported(path: Path) -> ModuleType:
     """The script as a module of its own name, so that several models have several scripts."""
     name = f"kennel_script_{abs(hash(path))}"
@@ -152,14 +189,9 @@ def _imported(path: Path) -> ModuleType:
     if specification is None or specification.loader is None or not path.is_file():
         raise UserError(f"KENNEL_SCRIPT is on, and there is no {path}.")
     module = importlib.util.module_from_spec(specification)
-    folder = str(path.parent)
-    # While it is imported, the script finds the modules beside it.
-    with _importing:
-        sys.path.insert(0, folder)
-        try:
-            specification.loader.exec_module(module)
-        except (Exception, SystemExit) as error:
-            raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
-        finally:
-            sys.path.remove(folder)
+    sys.modules[name] = module  # dataclasses look there for the module that they are in
+    try:
+        specification.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{path} failed: {type(error).__name__}: {error}") from error
     return module
