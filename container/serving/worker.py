@@ -10,7 +10,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from container.serving.patience import ANSWER_SECONDS, PIECE, PatientReader, WholeBody
+from container.serving.patience import ANSWER_SECONDS, HEAD_SECONDS, PIECE, PatientReader, WholeBody
 
 CONNECT_SECONDS = 0.3
 """How long a stopping worker accepts clients that were connecting, when new ones are ignored."""
@@ -41,11 +41,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return
         # gunicorn would let a thread wait 5 seconds for a client that says nothing.
         conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + self.cfg.keepalive
+        conn.timeout = time.monotonic() + HEAD_SECONDS
         self.pending_conns.append(conn)
         self.poller.register(
             conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn)
         )
+
+    def accept(self, listener: socket.socket) -> None:
+        """Accept a client; where there is room for no other, who has been silent longest goes."""
+        super().accept(listener)
+        full = self.nr_conns >= self.worker_connections
+        if full and self.alive and len(self.pending_conns) > 1:
+            self.pending_conns[0].timeout = 0
+            self.murder_pending()
 
     def handle(self, conn: Any) -> Any:
         """Answer the requests of a connection, in a thread of the pool, while they come at once.

@@ -19,6 +19,8 @@ from serving_process import DEADLINE_SECONDS, Server, serving
 from container.serving import patience, settings
 
 JPEG = {"Content-Type": "image/jpeg"}
+MOST_CONNECTIONS = 1000
+"""gunicorn's default for one worker."""
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,26 @@ def test_clients_that_stall_lose_their_connection_and_hold_no_thread(
                 assert answer == b""
         assert server.request("POST", "/invocations", encoded(photograph()), **JPEG)[0] == 200
         assert len(server.log.read_text().splitlines()) == 1, "no noise"
+
+
+def test_silent_clients_keep_nobody_out_and_are_closed_when_headers_are_due(
+    base: Path, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(base, tmp_path))
+        server.wait_until_ready()
+        address = ("127.0.0.1", server.port)
+        started = time.monotonic()
+        silent = [
+            stack.enter_context(socket.create_connection(address, DEADLINE_SECONDS))
+            for _ in range(MOST_CONNECTIONS + 20)
+        ]
+        assert server.request("GET", "/ping")[0] == 200
+        assert server.request("POST", "/invocations", encoded(photograph()), **JPEG)[0] == 200
+        assert time.monotonic() - started < patience.HEAD_SECONDS, "they were there all the time"
+        assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
+        # gunicorn looks for them once a second.
+        assert time.monotonic() - started < patience.HEAD_SECONDS + 5
 
 
 def test_a_killed_worker_is_back_and_answers_within_3_seconds(base: Path, tmp_path: Path) -> None:
