@@ -26,6 +26,7 @@ class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
     """What gunicorn's parser reads a connection through, with an end to its patience."""
 
     sock: socket.socket
+    buf: io.BytesIO
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, max_chunk=PIECE)
@@ -33,6 +34,11 @@ class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
         """Whether the client was too slow, or has gone: nothing more is expected of it."""
         self._in_head = True
         self._until = 0.0
+
+    @property
+    def holds_more(self) -> bool:
+        """Whether there are bytes that have come and were not asked for yet."""
+        return self.buf.getbuffer().nbytes > 0
 
     def expect_head(self) -> None:
         """The next bytes are a new request's."""

@@ -61,8 +61,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         Through the poller each would wake two more threads, which on few processors take their
         time from the network.
         """
-        while (keep := self._answer(conn)) and self._asks_again(conn):
-            pass
+        while keep := self._answer(conn):
+            # What was sent along with the last request never wakes the poller.
+            if not (conn.parser.unreader.holds_more or self._asks_again(conn)):
+                break
         return keep
 
     def _asks_again(self, conn: Any) -> bool:

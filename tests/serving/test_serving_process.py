@@ -198,6 +198,26 @@ def test_a_body_that_breaks_off_does_no_harm(base: Path, tmp_path: Path) -> None
         assert "Traceback" not in server.log.read_text()
 
 
+def test_requests_that_come_together_are_answered_one_after_the_other(
+    base: Path, tmp_path: Path
+) -> None:
+    body = encoded(photograph())
+    ping = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    image = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    image += b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
+            connection.sendall(ping + image + ping + ping)
+            received = b""
+            while received.count(b"HTTP/1.1 200 OK") < 4:
+                piece = connection.recv(4096)
+                assert piece, received
+                received += piece
+    order = [b'"ready"' in answer for answer in received.split(b"HTTP/1.1 200 OK")[1:]]
+    assert order[:3] == [True, False, True]
+
+
 def test_a_killed_worker_is_replaced(base: Path, tmp_path: Path) -> None:
     with serving(base, tmp_path) as server:
         server.wait_until_ready()
