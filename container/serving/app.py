@@ -3,15 +3,11 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
 
-import contextlib
-import threading
-from collections.abc import Iterator
-
 from flask import Flask, Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
 from container.serving import page
-from container.serving.intake import read_body
+from container.serving.intake import Intake
 from container.serving.invocation import Call, Model
 from container.serving.models import model_routes
 from container.serving.models.loading import Loading
@@ -26,28 +22,6 @@ MAX_CONCURRENT_TRANSFORM_MB = 100
 """Batch transform refuses MaxConcurrentTransforms x MaxPayloadInMB above it."""
 
 
-class Admission:
-    """How many requests are worked on at once: the others are refused, and pings stay quick."""
-
-    def __init__(self, most: int) -> None:
-        self.running = 0
-        self._most = most
-        self._lock = threading.Lock()
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        """Take a place. Raises ServiceUnavailable where there is none."""
-        with self._lock:
-            if self.running == self._most:
-                raise ServiceUnavailable("All threads are busy; try again.", retry_after=1)
-            self.running += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.running -= 1
-
-
 def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
     """The application, for one model that is loading or for many that come and go.
 
@@ -56,20 +30,21 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
     app = Flask(__name__, static_folder=None)
     # One more than allowed: Werkzeug cuts a chunked body off at its limit without a word.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_payload + 1
-    admitted = Admission(settings.threads - THREADS_FOR_PINGS)
+    intake = Intake(settings.threads - THREADS_FOR_PINGS, settings.max_payload)
     telemetry = Telemetry()
     telemetry.install(app)
     description.install(app, multi_model=isinstance(served, ModelTable))
 
     def invoke(model: Model) -> Response:
-        reply = model.reply(
-            Call(
-                request.content_type,
-                request.accept_mimetypes,
-                request.headers.get(ATTRIBUTES, ""),
-                lambda: read_body(settings.max_payload),
+        with intake.request() as read_body:
+            reply = model.reply(
+                Call(
+                    request.content_type,
+                    request.accept_mimetypes,
+                    request.headers.get(ATTRIBUTES, ""),
+                    read_body,
+                )
             )
-        )
         telemetry.images.observe(reply.images)
         # Names in archives need not be text.
         body = reply.body.encode("utf-8", "replace") if isinstance(reply.body, str) else reply.body
@@ -77,19 +52,19 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
 
     if isinstance(served, ModelTable):
         table = served
-        telemetry.watch(lambda: admitted.running, table, table.classifiers)
+        telemetry.watch(lambda: intake.running, table, table.classifiers)
 
         @app.get("/ping")
         def alive() -> Response:
             """Always ready: models are loaded when SageMaker asks for it."""
             return json_response({"status": "ready", "models": len(table)}, 200)
 
-        app.register_blueprint(model_routes.create(table, settings.max_payload, admitted, invoke))
+        app.register_blueprint(model_routes.create(table, intake, invoke))
     else:
         loading = served
         if settings.page:
             app.register_blueprint(page.create(loading, settings.max_payload))
-        telemetry.watch(lambda: admitted.running, loading, loading.classifiers)
+        telemetry.watch(lambda: intake.running, loading, loading.classifiers)
 
         @app.get("/ping")
         def ping() -> Response:
@@ -104,8 +79,7 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
             model = loading.model
             if model is None:
                 raise ServiceUnavailable("The model is still loading; try again.", retry_after=1)
-            with admitted():
-                return invoke(model)
+            return invoke(model)
 
         @app.get("/execution-parameters")
         def execution_parameters() -> Response:

@@ -25,7 +25,7 @@ from container import processors
 from container.allocation import share_one_heap
 from container.errors import UserError
 from container.serving.draining import ignore_new_clients
-from container.serving.settings import Settings, parse, variables
+from container.serving.settings import THREADS_FOR_BODIES, Settings, parse, variables
 from container.serving.worker import Worker
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "bind": f"fd://{listener.detach()}",
             "worker_class": Worker,
             "workers": _workers(settings),
-            "threads": settings.threads,
+            "threads": settings.threads + THREADS_FOR_BODIES,
             "timeout": HANG_SECONDS,
             "graceful_timeout": GRACEFUL_SECONDS,
             "keepalive": KEEP_ALIVE_SECONDS,

@@ -20,6 +20,8 @@ Gradients = Literal["auto", "on", "off"]
 THREADS_FOR_PINGS = 2
 """Threads that invocations leave free: a ping must be answered within 2 seconds at any load."""
 LEAST_THREADS = 2 * THREADS_FOR_PINGS
+THREADS_FOR_BODIES = 32
+"""Threads beside KENNEL_THREADS, so that clients that send slowly take nobody's place."""
 
 
 def _variable(name: str, default: str, check: Check, meaning: str) -> Any:

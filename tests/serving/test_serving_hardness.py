@@ -126,6 +126,27 @@ def test_clients_that_stall_lose_their_connection_and_hold_no_thread(
         assert len(server.log.read_text().splitlines()) == 1, "no noise"
 
 
+def test_clients_that_stall_in_their_bodies_take_nobody_s_place(base: Path, tmp_path: Path) -> None:
+    head = b"POST /invocations HTTP/1.1\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(base, tmp_path, KENNEL_THREADS="32"))
+        server.wait_until_ready()
+        stalled = []
+        for number in range(30):
+            connection = socket.create_connection(("127.0.0.1", server.port), DEADLINE_SECONDS)
+            stack.enter_context(connection)
+            connection.sendall(head + b"x" * (number % 2))
+            stalled.append(connection)
+        started = time.monotonic()
+        for _ in range(20):
+            status, _ = server.request("POST", "/invocations", encoded(photograph()), **JPEG)
+            assert status == 200
+            assert server.request("GET", "/ping")[0] == 200
+        assert time.monotonic() - started < patience.STALL_SECONDS, "they were there all the time"
+        answers = {connection.recv(4096).split(b"\r\n")[0] for connection in stalled}
+        assert answers == {b"HTTP/1.1 408 REQUEST TIMEOUT"}
+
+
 def test_silent_clients_keep_nobody_out_and_are_closed_when_headers_are_due(
     base: Path, tmp_path: Path
 ) -> None:

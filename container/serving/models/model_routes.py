@@ -4,13 +4,12 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/mms-container-apis.html
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
-from container.serving.intake import read_body, read_json
+from container.serving.intake import Intake, read_json
 from container.serving.invocation import Model
 from container.serving.models.model_table import Entry, ModelTable, ModelTableError
 from container.serving.reports import json_response
@@ -18,22 +17,17 @@ from container.serving.reports import json_response
 MAX_NAME = 1024
 
 
-def create(
-    table: ModelTable,
-    max_payload: int,
-    admitted: Callable[[], AbstractContextManager[None]],
-    invoke: Callable[[Model], Response],
-) -> Blueprint:
-    """The routes over one table; `invoke` answers the current request with a model, and slow work
-    is done while `admitted`.
+def create(table: ModelTable, intake: Intake, invoke: Callable[[Model], Response]) -> Blueprint:
+    """The routes over one table; `invoke` answers the current request with a model, and other slow
+    work takes a place of the `intake`.
     """
     routes = Blueprint("models", __name__)
 
     @routes.post("/models")
     def load() -> Response:
         """Load a model; it can be invoked once this is answered."""
-        with admitted():
-            name, url = _wanted(read_json(read_body(max_payload)))
+        with intake.request() as read_body:
+            name, url = _wanted(read_json(read_body()))
             table.load(name, url)
         return json_response({"modelName": name, "modelUrl": url}, 200)
 
@@ -52,14 +46,14 @@ def create(
     @routes.delete("/models/<name>")
     def unload(name: str) -> Response:
         """Unload a model; its memory is free once this is answered."""
-        with admitted():
+        with intake.work():
             table.unload(name)
         return json_response({"modelName": name}, 200)
 
     @routes.post("/models/<name>/invoke")
     def invoked(name: str) -> Response:
         """Answer with one of the models."""
-        with admitted(), table.using(name) as model:
+        with table.using(name) as model:
             return invoke(model)
 
     @routes.errorhandler(ModelTableError)
