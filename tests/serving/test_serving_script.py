@@ -261,3 +261,53 @@ def test_model_fn_may_import_the_modules_beside_the_script(tmp_path: Path) -> No
     given = settings.parse({"KENNEL_SCRIPT": "true"})
     server = serving_artifacts.serving_client(served.load(given, 0, tmp_path))
     assert post(server).get_json() == "late"
+
+
+NAMED = b"\n".join(
+    json.dumps({"name": name, "image": base64.b64encode(PHOTOGRAPH).decode()}).encode()
+    for name in ("one", "two")
+)
+LINES = "application/jsonlines"
+
+
+@pytest.mark.parametrize(
+    ("prediction", "entry"),
+    [
+        ("numpy.stack([numpy.full(5, 0.2)] * len(data.items))", {"scores": [0.2] * 5}),
+        ("numpy.arange(len(data.items)) * 0", {"prediction": 0}),
+        ("[{'best': 'cat'} for _ in data.items]", {"prediction": {"best": "cat"}}),
+    ],
+)
+def test_what_predict_fn_says_of_lines_is_answered_line_by_line_with_their_names(
+    model: Path, prediction: str, entry: dict[str, object]
+) -> None:
+    server = client(model, f"import numpy\ndef predict_fn(data, model): return {prediction}\n")
+    answer = post(server, NAMED, LINES)
+    assert answer.mimetype == LINES
+    expected = [{"name": name} | entry for name in ("one", "two")]
+    assert [json.loads(line) for line in answer.text.splitlines()] == expected
+    whole = post(server, NAMED, LINES, "application/json")
+    assert (whole.mimetype, whole.get_json()) == ("application/json", expected)
+
+
+def test_what_predict_fn_says_of_all_lines_together_is_one_line(model: Path) -> None:
+    server = client(model, "def predict_fn(data, model): return {'images': len(data.items)}\n")
+    answer = post(server, NAMED, LINES)
+    assert (answer.mimetype, answer.text) == (LINES, '{"images": 2}\n')
+
+
+@pytest.mark.parametrize("prediction", ["model.probabilities(data.items[0].content)", "'owl'"])
+def test_an_answer_of_a_form_that_a_script_s_model_has_not_is_refused(
+    model: Path, prediction: str
+) -> None:
+    server = client(model, f"def predict_fn(data, model): return {prediction}\n")
+    statuses = {
+        "image/png": 406,
+        "application/pdf": 406,
+        "application/json; explain=cam": 501,
+        "application/json; top_k=0": 400,
+        "application/json": 200,
+    }
+    answers = {accept: post(server, accept=accept) for accept in statuses}
+    assert {accept: answer.status_code for accept, answer in answers.items()} == statuses
+    assert {answer.mimetype for answer in answers.values()} == {"application/json"}

@@ -11,20 +11,23 @@ import inspect
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from werkzeug.exceptions import NotAcceptable, UnsupportedMediaType
+from werkzeug.exceptions import NotImplemented as NotThere
 
 from container.errors import UserError
 from container.images import ImageError
 from container.serving import answer
+from container.serving.answer import Form
 from container.serving.classifier import Classifier
 from container.serving.inputs import payload
 from container.serving.inputs.items import Item, Payload
+from container.serving.inputs.payload import ContentType
 from container.serving.invocation import Call, Reply, predict_all
 
 FILE = "code/inference.py"
@@ -71,14 +74,19 @@ class Script:
 
         Raises:
             UnsupportedMediaType, NotAcceptable: where the script says so by a ValueError.
+            HTTPException: what Kennel does in place of the script refuses the request.
         """
-        given = self._input(call)
+        kind = None if "input_fn" in self._own else payload.check_content_type(call.content_type)
+        form = None if "output_fn" in self._own else _form(call, kind)
+        given = self._input(call, kind)
         prediction = self._prediction(given)
-        return self._output(prediction, given, call)
+        if form is None:
+            return self._output(prediction, call)
+        return self._written(form, prediction, given)
 
-    def _input(self, call: Call) -> Any:
-        if "input_fn" not in self._own:
-            return payload.parse(payload.check_content_type(call.content_type), call.read_body())
+    def _input(self, call: Call, kind: ContentType | None) -> Any:
+        if kind is not None:
+            return payload.parse(kind, call.read_body())
         try:
             return self._call("input_fn", call.read_body(), call.content_type or "")
         except ValueError as error:  # what SageMaker's documents have it raise
@@ -99,25 +107,29 @@ class Script:
         several = given.several if isinstance(given, Payload) else isinstance(given, list)
         return np.stack(probabilities) if several else probabilities[0]
 
-    def _output(self, prediction: Any, given: Any, call: Call) -> Reply:
+    def _output(self, prediction: Any, call: Call) -> Reply:
         accept = call.accept.best if call.accept and call.accept.best != "*/*" else answer.JSON
-        if "output_fn" in self._own:
-            try:
-                made = self._call("output_fn", prediction, accept)
-            except ValueError as error:
-                raise NotAcceptable(f"The model's output_fn says: {error}") from error
-            body, media_type = made if isinstance(made, tuple) else (made, accept)
-            return Reply(body, media_type)
-        if isinstance(self._model, Classifier) and isinstance(prediction, np.ndarray):
-            form = answer.choose(call.accept, call.custom_attributes)
-            classes = self._model.facts.classes
-            if prediction.ndim == 1:
-                return Reply(answer.write(form, classes, prediction), form.media_type)
+        try:
+            made = self._call("output_fn", prediction, accept)
+        except ValueError as error:
+            raise NotAcceptable(f"The model's output_fn says: {error}") from error
+        body, media_type = made if isinstance(made, tuple) else (made, accept)
+        return Reply(body, media_type)
+
+    def _written(self, form: Form, prediction: Any, given: Any) -> Reply:
+        """The answer as Kennel writes it: with an entry for each image where there are several."""
+        several = isinstance(given, Payload) and given.several
+        names = [item.name for item in given.items] if several else []
+        scores = isinstance(self._model, Classifier) and isinstance(prediction, np.ndarray)
+        if not scores or prediction.ndim not in ((2,) if several else (1, 2)):
+            return _plain(form, prediction, names)
+        classes = self._model.facts.classes
+        if prediction.ndim == 1:
+            return Reply(answer.write(form, classes, prediction), form.media_type)
+        if len(names) != len(prediction):
             names = [None] * len(prediction)
-            text = answer.write_several(form, classes, names, list(prediction))
-            return Reply(text, form.media_type, len(prediction))
-        plain = prediction.tolist() if hasattr(prediction, "tolist") else prediction
-        return Reply(json.dumps(plain), answer.JSON)
+        text = answer.write_several(form, classes, names, list(prediction))
+        return Reply(text, form.media_type, len(prediction))
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """A function of the script, with the `context` that newer scripts take and may ignore."""
@@ -133,6 +145,43 @@ def _unless_it_exits(name: str, function: Callable[..., Any], *arguments: Any) -
         return function(*arguments)
     except SystemExit as error:
         raise RuntimeError(f"{name} called sys.exit({error.code!r})") from error
+
+
+def _form(call: Call, kind: ContentType | None) -> Form:
+    """The form in which Kennel writes what the script leaves it to write.
+
+    Raises:
+        NotAcceptable, NotImplemented: a picture or an explanation is asked for: Kennel can explain
+            its own answers, and not a script's.
+    """
+    usual = kind.answered_as if kind else answer.JSON
+    form = answer.choose(call.accept, call.custom_attributes, usual)
+    if form.media_type == answer.PNG:
+        raise NotAcceptable(
+            f"This model answers with its own script, and gives no {answer.PNG}; Accept must allow "
+            f"{answer.JSON}, {answer.JSON_LINES} or {answer.CSV}."
+        )
+    if form.explanation:
+        raise NotThere("This model answers with its own script, and cannot be explained.")
+    return form
+
+
+def _plain(form: Form, prediction: Any, names: Sequence[str | None]) -> Reply:
+    """What are no probabilities, as JSON; a list is of entries where it has one for each image."""
+    content = prediction.tolist() if hasattr(prediction, "tolist") else prediction
+    if names and isinstance(content, list) and len(content) == len(names):
+        entries = [
+            json.dumps(entry if name is None else {"name": name, "prediction": entry})
+            for name, entry in zip(names, content, strict=True)
+        ]
+        document = f"[{', '.join(entries)}]"
+    else:
+        document = json.dumps(content)
+        entries = [document]
+    if form.media_type == answer.JSON_LINES:
+        text = "".join(f"{entry}\n" for entry in entries)
+        return Reply(text, answer.JSON_LINES, len(entries))
+    return Reply(document, answer.JSON, len(entries))
 
 
 def _items(given: Any) -> list[Item]:
