@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 from textwrap import dedent
+from types import SimpleNamespace
 
 import pytest
 import serving_artifacts
@@ -13,7 +14,7 @@ from serving_artifacts import encoded, photograph
 from werkzeug.test import TestResponse
 
 from container.errors import UserError
-from container.serving import settings
+from container.serving import invocation, settings
 from container.serving.models import served
 
 PHOTOGRAPH = encoded(photograph())
@@ -311,3 +312,34 @@ def test_an_answer_of_a_form_that_a_script_s_model_has_not_is_refused(
     answers = {accept: post(server, accept=accept) for accept in statuses}
     assert {accept: answer.status_code for accept, answer in answers.items()} == statuses
     assert {answer.mimetype for answer in answers.values()} == {"application/json"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def predict_fn(data, model): return [item.content[0] for item in data.items][0]\n",
+        "def output_fn(prediction, accept): return str(len(prediction))\n",
+    ],
+)
+def test_a_script_sees_all_images_of_a_request_or_none(model: Path, text: str) -> None:
+    server = client(model, text)
+    nothing = post(server, b'{"images": []}', "application/json")
+    assert (nothing.status_code, "no image" in nothing.text) == (400, True)
+    damaged = post(server, NAMED + b'\n{"image": "!"}', LINES)
+    assert (damaged.status_code, "base64" in damaged.text) == (400, True)
+    assert post(server, NAMED, LINES).status_code == 200
+
+
+def test_no_images_from_input_fn_are_400(model: Path) -> None:
+    answer = post(client(model, "def input_fn(body, content_type): return []\n"))
+    assert (answer.status_code, "no image" in answer.text) == (400, True)
+
+
+def test_images_that_were_not_begun_in_time_are_503(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = client(model, "def output_fn(prediction, accept): return str(len(prediction))\n")
+    seconds = iter([0.0, *[1e6] * 10])
+    monkeypatch.setattr(invocation, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    late = post(server, NAMED, LINES)
+    assert (late.status_code, "used up" in late.get_json()["error"]) == (503, True)

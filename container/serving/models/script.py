@@ -17,7 +17,12 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from werkzeug.exceptions import NotAcceptable, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    NotAcceptable,
+    ServiceUnavailable,
+    UnsupportedMediaType,
+)
 from werkzeug.exceptions import NotImplemented as NotThere
 
 from container.errors import UserError
@@ -26,12 +31,13 @@ from container.serving import answer
 from container.serving.answer import Form
 from container.serving.classifier import Classifier
 from container.serving.inputs import payload
-from container.serving.inputs.items import Item, Payload
+from container.serving.inputs.items import OUT_OF_TIME, Item, Payload
 from container.serving.inputs.payload import ContentType
 from container.serving.invocation import Call, Reply, predict_all
 
 FILE = "code/inference.py"
 FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn")
+NO_IMAGES = "The request holds no image; send at least one."
 _importing = threading.Lock()
 
 
@@ -86,7 +92,7 @@ class Script:
 
     def _input(self, call: Call, kind: ContentType | None) -> Any:
         if kind is not None:
-            return payload.parse(kind, call.read_body())
+            return _all_usable(payload.parse(kind, call.read_body()))
         try:
             return self._call("input_fn", call.read_body(), call.content_type or "")
         except ValueError as error:  # what SageMaker's documents have it raise
@@ -98,11 +104,12 @@ class Script:
         if not isinstance(self._model, Classifier):
             return _unless_it_exits("The model that model_fn returned", self._model, given)
         items = given.items if isinstance(given, Payload) else _items(given)
-        outcomes = predict_all(self._model, items, self._seconds)
+        if not items:
+            raise BadRequest(NO_IMAGES)
         probabilities = []
-        for outcome in outcomes:
+        for outcome in predict_all(self._model, items, self._seconds):
             if isinstance(outcome, ImageError):
-                raise outcome
+                raise ServiceUnavailable(OUT_OF_TIME) if str(outcome) == OUT_OF_TIME else outcome
             probabilities.append(outcome)
         several = given.several if isinstance(given, Payload) else isinstance(given, list)
         return np.stack(probabilities) if several else probabilities[0]
@@ -182,6 +189,16 @@ def _plain(form: Form, prediction: Any, names: Sequence[str | None]) -> Reply:
         text = "".join(f"{entry}\n" for entry in entries)
         return Reply(text, answer.JSON_LINES, len(entries))
     return Reply(document, answer.JSON, len(entries))
+
+
+def _all_usable(given: Payload) -> Payload:
+    """The same, for a script, which sees all images of a request or none. Raises ImageError."""
+    if not given.items:
+        raise BadRequest(NO_IMAGES)
+    for item in given.items:
+        if isinstance(item.content, ImageError):
+            raise item.content
+    return given
 
 
 def _items(given: Any) -> list[Item]:
