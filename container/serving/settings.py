@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from container import processors
+from container.errors import UserError
 from container.hyperparameters import Choice, Flag, Integer
 from container.image_variant import has_torch, require_torch
 
@@ -94,8 +95,8 @@ def parse(environment: Mapping[str, str]) -> Settings:
     """Check the environment; an empty variable counts as not set.
 
     Raises:
-        UserError: a value outside its bounds, or one that needs torch where there is none; the
-            message names the variable.
+        UserError: a value outside its bounds, one that needs torch where there is none, or two
+            that do not go together; the message names the variable.
     """
     values: dict[str, Any] = {}
     for entry in dataclasses.fields(Settings):
@@ -113,4 +114,9 @@ def parse(environment: Mapping[str, str]) -> Settings:
         require_torch("KENNEL_GRADIENTS=on")
     least = values["concurrent_transforms"] + THREADS_FOR_PINGS
     values.setdefault("threads", max(32, 4 * processors.available(), least))
+    if values["threads"] < least:
+        raise UserError(
+            f"KENNEL_THREADS={values['threads']} is too few for SAGEMAKER_MAX_CONCURRENT_TRANSFORMS="
+            f"{values['concurrent_transforms']}; set it to {least} or more, or leave it out."
+        )
     return Settings(**values)

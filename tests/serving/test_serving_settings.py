@@ -41,6 +41,14 @@ def test_a_bad_value_is_refused_by_the_variable_s_name(name: str, value: str) ->
         settings.parse({name: value})
 
 
+def test_fewer_threads_than_batch_transform_will_ask_for_are_refused() -> None:
+    given = {"SAGEMAKER_MAX_CONCURRENT_TRANSFORMS": "40"}
+    with pytest.raises(UserError, match=r"KENNEL_THREADS=41 .* 42 or more"):
+        settings.parse(given | {"KENNEL_THREADS": "41"})
+    assert settings.parse(given | {"KENNEL_THREADS": "42"}).threads == 42
+    assert settings.parse(given).threads >= 42
+
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 8 processors whose control groups are in the directory that it returns."""
