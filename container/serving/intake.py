@@ -17,11 +17,10 @@ from werkzeug.exceptions import (
 )
 
 from container.serving.settings import THREADS_FOR_BODIES
+from container.serving.slow_clients import PIECE
 
 MAX_DISCARDED = 64 * 1024 * 1024
 """Bytes of too large a body that are still taken from the client."""
-PIECE = 64 * 1024
-"""Bytes of a body that are asked for at once."""
 
 
 class Intake:

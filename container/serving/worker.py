@@ -10,7 +10,8 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from container.serving.patience import ANSWER_SECONDS, HEAD_SECONDS, PIECE, PatientReader, WholeBody
+from container.serving.slow_clients import ANSWER_SECONDS, HEAD_SECONDS, PIECE, TimedReader
+from container.serving.whole_body import WholeBody
 
 CONNECT_SECONDS = 0.3
 """How long a stopping worker accepts clients that were connecting, when new ones are ignored."""
@@ -80,7 +81,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Answer one request; whether the connection can take another."""
         if not conn.initialized:
             conn.init()
-            conn.parser.unreader = PatientReader(conn.sock)
+            conn.parser.unreader = TimedReader(conn.sock)
         conn.parser.unreader.expect_head()
         keep = super().handle(conn)
         if not keep:

@@ -121,7 +121,7 @@ def test_explanations(directory: Path) -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     from container import images
-    from container.serving import patience, server
+    from container.serving import server, slow_clients
     from container.serving.inputs import archives, items
 
     for said in (
@@ -129,9 +129,9 @@ def test_the_limits_are_those_of_the_code() -> None:
         f"| {items.MAX_RECORDS:,} |",
         f"| {archives.MAX_UNPACKED // 2**20} MB |",
         f"| {images.MAX_PIXELS // 10**6} million |",
-        f"| {patience.HEAD_SECONDS:g} s; {patience.STALL_SECONDS:g} s; "
-        f"{patience.BODY_SECONDS:g} s |",
-        f"take {patience.PIECE // 2**10} KB of the answer | {patience.ANSWER_SECONDS:g} s |",
+        f"| {slow_clients.HEAD_SECONDS:g} s; {slow_clients.STALL_SECONDS:g} s; "
+        f"{slow_clients.BODY_SECONDS:g} s |",
+        f"{slow_clients.PIECE // 2**10} KB of the answer | {slow_clients.ANSWER_SECONDS:g} s |",
         f"after {server.GRACEFUL_SECONDS} seconds",
     ):
         assert said in TEXT, said

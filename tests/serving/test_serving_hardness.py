@@ -16,7 +16,7 @@ import serving_requests as bodies
 from serving_artifacts import encoded, photograph
 from serving_process import DEADLINE_SECONDS, Server, serving
 
-from container.serving import patience, settings
+from container.serving import settings, slow_clients
 
 JPEG = {"Content-Type": "image/jpeg"}
 MOST_CONNECTIONS = 1000
@@ -111,7 +111,7 @@ def test_clients_that_stall_lose_their_connection_and_hold_no_thread(
         started = time.monotonic()
         status, _ = server.request("POST", "/invocations", encoded(photograph()), **JPEG)
         # Two rounds of stalled clients may go before this one.
-        assert time.monotonic() - started < 3 * patience.STALL_SECONDS
+        assert time.monotonic() - started < 3 * slow_clients.STALL_SECONDS
         assert status in (200, 503)
         for number, connection in enumerate(stalled):
             answer = b"".join(iter(lambda: connection.recv(4096), b""))  # noqa: B023
@@ -142,7 +142,9 @@ def test_clients_that_stall_in_their_bodies_take_nobody_s_place(base: Path, tmp_
             status, _ = server.request("POST", "/invocations", encoded(photograph()), **JPEG)
             assert status == 200
             assert server.request("GET", "/ping")[0] == 200
-        assert time.monotonic() - started < patience.STALL_SECONDS, "they were there all the time"
+        assert time.monotonic() - started < slow_clients.STALL_SECONDS, (
+            "they were there all the time"
+        )
         answers = {connection.recv(4096).split(b"\r\n")[0] for connection in stalled}
         assert answers == {b"HTTP/1.1 408 REQUEST TIMEOUT"}
 
@@ -161,10 +163,12 @@ def test_silent_clients_keep_nobody_out_and_are_closed_when_headers_are_due(
         ]
         assert server.request("GET", "/ping")[0] == 200
         assert server.request("POST", "/invocations", encoded(photograph()), **JPEG)[0] == 200
-        assert time.monotonic() - started < patience.HEAD_SECONDS, "they were there all the time"
+        assert time.monotonic() - started < slow_clients.HEAD_SECONDS, (
+            "they were there all the time"
+        )
         assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
         # gunicorn looks for them once a second.
-        assert time.monotonic() - started < patience.HEAD_SECONDS + 5
+        assert time.monotonic() - started < slow_clients.HEAD_SECONDS + 5
 
 
 def test_a_killed_worker_is_back_and_answers_within_3_seconds(base: Path, tmp_path: Path) -> None:

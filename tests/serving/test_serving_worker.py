@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gunicorn.workers.gthread import ThreadWorker
 
-from container.serving import patience
+from container.serving import slow_clients
 from container.serving import worker as worker_module
 from container.serving.worker import Worker
 
@@ -52,15 +52,15 @@ def test_a_body_that_nobody_asks_for_holds_its_thread_for_seconds_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(slow_clients, "time", SimpleNamespace(monotonic=lambda: now[0]))
     here, there = socket.socketpair()
     with here, there:
-        reader = patience.PatientReader(here)
+        reader = slow_clients.TimedReader(here)
         reader.expect_body()
         reader.expect_rest()
         there.sendall(b"a")
         assert reader.chunk() == b"a"
-        now[0] = patience.STALL_SECONDS + 0.1  # it drips on, but not for as long as a body may
+        now[0] = slow_clients.STALL_SECONDS + 0.1  # it drips on, but not for as long as a body may
         there.sendall(b"b")
         with pytest.raises(TimeoutError):
             reader.chunk()
@@ -78,7 +78,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, connection: socket.socket) -> tupl
         return True
 
     monkeypatch.setattr(ThreadWorker, "handle_request", handle_request)
-    reader = patience.PatientReader(connection)
+    reader = slow_clients.TimedReader(connection)
     conn = SimpleNamespace(sock=connection, parser=SimpleNamespace(unreader=reader))
     kept = worker(2, 1).handle_request(SimpleNamespace(body=None, headers=[]), conn)
     assert conn.sock is connection
@@ -103,13 +103,13 @@ def test_a_client_that_takes_its_answer_slowly_but_steadily_gets_all_of_it(
 ) -> None:
     monkeypatch.setattr(worker_module, "ANSWER_SECONDS", 1.0)
     here, there = socket.socketpair()
-    here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, patience.PIECE)
+    here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, slow_clients.PIECE)
     taken = bytearray()
 
     def take() -> None:
         while len(taken) < len(ANSWER):
             select.select([], [], [], 0.03)  # 64 pieces take twice as long as one may
-            taken.extend(there.recv(patience.PIECE))
+            taken.extend(there.recv(slow_clients.PIECE))
 
     with here, there:
         client = threading.Thread(target=take)

@@ -3,9 +3,7 @@
 import io
 import socket
 import time
-from typing import Any
 
-from gunicorn.http.body import Body
 from gunicorn.http.errors import NoMoreData
 from gunicorn.http.unreader import SocketUnreader
 
@@ -22,8 +20,8 @@ PIECE = 64 * 1024
 two pieces."""
 
 
-class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
-    """What gunicorn's parser reads a connection through, with an end to its patience."""
+class TimedReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no types
+    """What gunicorn's parser reads a connection through, which does not wait for ever."""
 
     sock: socket.socket
     buf: io.BytesIO
@@ -75,32 +73,4 @@ class PatientReader(SocketUnreader):  # type: ignore[misc]  # gunicorn has no ty
             raise
         finally:
             self.sock.settimeout(ANSWER_SECONDS)
-        return data
-
-
-class WholeBody(Body):  # type: ignore[misc]
-    """A request's body that is handed on in the pieces that are asked for.
-
-    gunicorn's own goes through it in steps of 1 KB, and copies the rest of a piece in each; so does
-    its parser where the application has left a body unread.
-    """
-
-    def __init__(self, reader: Any) -> None:
-        super().__init__(reader)
-        self._taken = io.BytesIO()
-        """What has come from the connection and was not asked for yet, from its position on."""
-
-    def read(self, size: int | None = None) -> bytes:
-        """At most so many bytes, fewer only at the end."""
-        data = self._taken.read(size)
-        if size is None or size < 0:
-            rest: bytes = super().read()
-            return data + rest
-        if len(data) < size:
-            wanted = size - len(data)
-            more = self.reader.read(max(wanted, PIECE))
-            data += more[:wanted]
-            if len(more) > wanted:
-                self._taken = io.BytesIO(more)
-                self._taken.seek(wanted)
         return data
