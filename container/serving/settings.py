@@ -37,7 +37,7 @@ class Settings:
     base_dir: Path = _variable("SAGEMAKER_BASE_DIR", "/opt/ml", None, "the model is read from the directory `model` in it")
     port: int = _variable("SAGEMAKER_BIND_TO_PORT", "8080", Integer(1, 65535), "port to listen on")
     max_payload_mb: int = _variable("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6", Integer(0, 100), "largest request in MB; 0 means 100")
-    threads: int = _variable("KENNEL_THREADS", "", Integer(LEAST_THREADS, 512), "requests held at once; by default 4 for each processor and at least 32")
+    threads: int = _variable("KENNEL_THREADS", "", Integer(LEAST_THREADS, 512), "requests worked on at once, with two for pings; by default 4 for each processor and at least 32")
     patience: int = _variable("KENNEL_PATIENCE", "20", Integer(1, 3600), "seconds that an image waits for its turn at most; who would wait longer is answered 503 at once")
     seconds: int = _variable("KENNEL_REQUEST_SECONDS", "", Integer(1, 3600), "time for all images of one request; by default 60, and 600 in batch transform")
     script: bool = _variable("KENNEL_SCRIPT", "false", Flag(), "run the model's own code/inference.py, with all the rights of this server")

@@ -1,5 +1,6 @@
 """gunicorn's threaded worker, stopping without losing requests or waiting for idle clients."""
 
+import errno
 import select
 import selectors
 import socket
@@ -50,8 +51,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def accept(self, listener: socket.socket) -> None:
         """Accept a client; where there is room for no other, who has been silent longest goes."""
-        super().accept(listener)
-        full = self.nr_conns >= self.worker_connections
+        try:
+            super().accept(listener)
+            full = self.nr_conns >= self.worker_connections
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            full = True  # the system allows no more files
         if full and self.alive and len(self.pending_conns) > 1:
             self.pending_conns[0].timeout = 0
             self.murder_pending()

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import threading
@@ -169,6 +170,21 @@ def test_silent_clients_keep_nobody_out_and_are_closed_when_headers_are_due(
         assert [connection.recv(1) for connection in silent] == [b""] * len(silent)
         # gunicorn looks for them once a second.
         assert time.monotonic() - started < slow_clients.HEAD_SECONDS + 5
+
+
+def test_more_clients_than_the_system_allows_files_cost_no_worker(
+    base: Path, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(base, tmp_path))
+        server.wait_until_ready()
+        (worker,) = server.children()
+        resource.prlimit(worker, resource.RLIMIT_NOFILE, (100, 100))
+        address = ("127.0.0.1", server.port)
+        for _ in range(150):
+            stack.enter_context(socket.create_connection(address, DEADLINE_SECONDS))
+        assert server.request("GET", "/ping")[0] == 200
+        assert server.children() == [worker]
 
 
 def test_a_killed_worker_is_back_and_answers_within_3_seconds(base: Path, tmp_path: Path) -> None:
