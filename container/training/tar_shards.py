@@ -41,6 +41,8 @@ class _Index:
 
     def add(self, info: tarfile.TarInfo, member: Member) -> None:
         """Take note of a member. Raises ValueError where it should name a class and does not."""
+        if member.path.rpartition("/")[2].startswith("."):
+            return  # as the files that macOS packs beside each of one's own
         plain = info.isreg() and not info.issparse()
         if not member.name.lower().endswith(SUFFIXES):
             if plain and _extension(member.path) == "cls":

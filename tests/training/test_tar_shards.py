@@ -53,9 +53,11 @@ def samples(images: list[tuple[str, bytes]], *, numbered: bool = False) -> dict[
 def test_samples_with_names_of_classes(tmp_path: Path, images: list[tuple[str, bytes]]) -> None:
     # The same keys in both shards are other samples.
     write_tar(tmp_path / "channel/shard-0.tar", samples(images[:30]))
-    channel = write_tar(tmp_path / "channel/shard-1.tar", samples(images[30:]))
+    beside = {"._000000.jpg": b"of macOS", "._000000.cls": b"\0\5\x16\7 of macOS"}
+    channel = write_tar(tmp_path / "channel/shard-1.tar", samples(images[30:]) | beside)
     found = find(tmp_path, channel)
     assert found.classes == ("cat", "dog")
+    assert not found.rejected
     splits = found.splits().values()
     assert Counter(label for split in splits for label in split.labels) == {0: 20, 1: 20}
     content = {path.read_bytes() for split in splits for path in split.paths}

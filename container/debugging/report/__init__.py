@@ -25,10 +25,11 @@ from container.evaluation import (
 def write(material: Material, directory: Path) -> Path:
     """Write both files; returns the page's path."""
     directory.mkdir(parents=True, exist_ok=True)
+    # Names of image files, which are in both, need not be UTF-8.
     text = json.dumps(_plain(as_data(material)), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(directory / "report.json", text.encode())
+    write_atomically(directory / "report.json", text.encode(errors="backslashreplace"))
     path = directory / "report.html"
-    write_atomically(path, render(material).encode())
+    write_atomically(path, render(material).encode(errors="backslashreplace"))
     return path
 
 
