@@ -193,7 +193,7 @@ class Hyperparameters:
     flip: bool = _declare(True, Flag(), "mirror training images at random; turn off where left and right differ, as in digits")
     validation_split: float = _declare(0.15, Real(above=0, most=0.5), "share split off for validation where no validation images are given")
     test_split: float = _declare(0.15, Real(least=0, most=0.5), "share split off for the test where the data is one folder of classes")
-    rejected_limit: float = _declare(0.05, Real(least=0, most=1), "the job fails when more than this share of the images cannot be read")
+    rejected_limit: float = _declare(0.05, Real(least=0, most=1), "the job fails when more than this share of the images cannot be used")
     checkpoint_seconds: float = _declare(300.0, Real(least=0, most=86_400), "write a checkpoint at least so often, in the middle of an epoch too; 0 only after each epoch")
     precision: str = _declare("auto", Choice(("auto", "float32", "bfloat16")), "arithmetic of the network; auto takes bfloat16 where the processor has it")
     int8_loss: float = _declare(0.5, Real(least=0, most=100), "percentage points of validation accuracy that the int8 form may lose, with which a CPU then serves; 0 makes none")

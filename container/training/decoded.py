@@ -136,7 +136,7 @@ def check_rejected(
         )
     if len(rejected) > limit * total:
         raise UserError(
-            f"{len(rejected)} of {total} images cannot be read, and rejected-limit allows a share "
+            f"{len(rejected)} of {total} images cannot be used, and rejected-limit allows a share "
             f"of {limit:g}. {listed}"
         )
     return len(rejected)

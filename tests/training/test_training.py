@@ -132,7 +132,7 @@ def test_too_many_unreadable_images_fail_the_job(opt_ml: OptMl) -> None:
         path.write_bytes(b"not an image")
     result = opt_ml.train()
     assert result.returncode == 1
-    assert opt_ml.failure().startswith("10 of 40 images cannot be read")
+    assert opt_ml.failure().startswith("10 of 40 images cannot be used")
 
 
 @pytest.mark.parametrize(
