@@ -77,8 +77,10 @@ def test_the_last_good_checkpoint_is_found_among_whatever_else_is_there(
 
     checkpoints = opt_ml.base / "checkpoints"
     while not list(checkpoints.glob("checkpoint-*")):
-        assert trainings.train(opt_ml, ALL_LAYERS, seconds=seconds) == -signal.SIGKILL
-        seconds *= 1.1
+        code = trainings.train(opt_ml, ALL_LAYERS, seconds=seconds)
+        assert code in (0, -signal.SIGKILL)
+        # Where the machine was busier before, it was done by then, and its checkpoints are gone.
+        seconds *= 1.1 if code else 0.7
     good = max(checkpoints.glob("checkpoint-*.safetensors"))
     identity = good.name.rsplit("-", 2)[0]
     content = good.read_bytes()
