@@ -11,7 +11,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from container.errors import UserError
-from launcher import policies
+from launcher import arns, policies
 from launcher.api import Call
 from launcher.names import tags
 from launcher.refusals import is_missing, is_taken
@@ -46,7 +46,7 @@ def calls(
 ) -> list[Call]:
     """Everything that is made, in order."""
     name = function_name(project)
-    role = f"arn:{policies.partition(region)}:iam::{account}:role/{name}"
+    role = f"arn:{arns.partition(region)}:iam::{account}:role/{name}"
     policy = policies.front(region, account, name, endpoint)
     group = f"/aws/lambda/{name}"
     flat = {tag["Key"]: tag["Value"] for tag in tags(project)}

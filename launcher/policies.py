@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from launcher import arns
 from launcher.names import stem
 
 Policy = dict[str, Any]
 _SCALING = "sagemaker.application-autoscaling.amazonaws.com"
-_REPOSITORIES = ("kennel", "kennel-cpu")
 
 
 def _policy(*statements: Mapping[str, Any]) -> Policy:
@@ -17,13 +17,6 @@ def _policy(*statements: Mapping[str, Any]) -> Policy:
 def _allow(actions: Sequence[str], *resources: str, **condition: Any) -> Policy:
     statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources)}
     return statement | ({"Condition": condition} if condition else {})
-
-
-def partition(region: str) -> str:
-    """What the names of everything in a region begin with."""
-    if region.startswith("cn-"):
-        return "aws-cn"
-    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
 def trust(service: str) -> Policy:
@@ -37,53 +30,30 @@ def trust(service: str) -> Policy:
     )
 
 
-def _repositories(region: str, account: str) -> list[str]:
-    """Where the image is, and the one that serves on processors only."""
-    base = f"arn:{partition(region)}:ecr:{region}:{account}:repository"
-    return [f"{base}/{name}" for name in _REPOSITORIES]
-
-
-def _bucket(region: str, bucket: str) -> str:
-    return f"arn:{partition(region)}:s3:::{bucket}"
-
-
-def _log_group(region: str, account: str, name: str) -> str:
-    return f"arn:{partition(region)}:logs:{region}:{account}:log-group:{name}"
-
-
-def _front(region: str, account: str, project: str) -> tuple[str, str]:
-    """The Lambda and its role."""
-    name, place = f"{project}-front", partition(region)
-    return (
-        f"arn:{place}:lambda:{region}:{account}:function:{name}",
-        f"arn:{place}:iam::{account}:role/{name}",
-    )
-
-
 def front(region: str, account: str, function: str, endpoint: str) -> Policy:
     """The Lambda: invoke one endpoint, write its own log, nothing else."""
     return _policy(
         _allow(
             ["sagemaker:InvokeEndpoint"],
-            f"arn:{partition(region)}:sagemaker:{region}:{account}:endpoint/{endpoint}",
+            f"arn:{arns.partition(region)}:sagemaker:{region}:{account}:endpoint/{endpoint}",
         ),
         _allow(
             ["logs:CreateLogStream", "logs:PutLogEvents"],
-            _log_group(region, account, f"/aws/lambda/{function}:*"),
+            arns.log_group(region, account, f"/aws/lambda/{function}:*"),
         ),
     )
 
 
 def worker(bucket: str, prefix: str, region: str, account: str) -> Policy:
     """The role that jobs and endpoints work as: its data, its image, its logs."""
-    place = _bucket(region, bucket)
+    place = arns.bucket(region, bucket)
     return _policy(
         _allow(["s3:ListBucket"], place, StringLike={"s3:prefix": f"{prefix}/*"}),
         _allow(["s3:GetObject", "s3:PutObject"], f"{place}/{prefix}/*"),
         _allow(["s3:DeleteObject"], f"{place}/{prefix}/checkpoints/*"),
         _allow(
             ["ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage"],
-            *_repositories(region, account),
+            *arns.repositories(region, account),
         ),
         _allow(["ecr:GetAuthorizationToken"], "*"),
         _allow(
@@ -93,7 +63,7 @@ def worker(bucket: str, prefix: str, region: str, account: str) -> Policy:
                 "logs:DescribeLogStreams",
                 "logs:PutLogEvents",
             ],
-            _log_group(region, account, "/aws/sagemaker/*"),
+            arns.log_group(region, account, "/aws/sagemaker/*"),
         ),
         _allow(
             ["cloudwatch:PutMetricData"],
@@ -107,7 +77,8 @@ def person(
     bucket: str, prefix: str, region: str, account: str, role_arn: str, project: str
 ) -> Policy:
     """The person at the command line: what the project's names begin with, and nothing else."""
-    place, (function, front_role) = _bucket(region, bucket), _front(region, account, project)
+    place = arns.bucket(region, bucket)
+    function, front_role = arns.front(region, account, project)
     # A tuning's name has room for a part of the project's only, and its trials are named after it.
     searched = stem(project, "tuning")
     names = {
@@ -120,7 +91,7 @@ def person(
         "endpoint": project,
         "inference-component": project,
     }
-    sagemaker = f"arn:{partition(region)}:sagemaker:{region}:{account}"
+    sagemaker = f"arn:{arns.partition(region)}:sagemaker:{region}:{account}"
     return _policy(
         _allow(
             [
@@ -191,7 +162,7 @@ def person(
         ),
         _allow(
             ["logs:DescribeLogStreams", "logs:GetLogEvents"],
-            _log_group(region, account, "/aws/sagemaker/*"),
+            arns.log_group(region, account, "/aws/sagemaker/*"),
         ),
     )
 
@@ -200,7 +171,7 @@ def looking(region: str, account: str, role_arn: str) -> Policy:
     """What `doctor` needs besides, to look at all that it looks at."""
     return _policy(
         _allow(["iam:GetRole"], role_arn),
-        _allow(["ecr:DescribeImages"], *_repositories(region, account)),
+        _allow(["ecr:DescribeImages"], *arns.repositories(region, account)),
         _allow(
             ["servicequotas:ListAWSDefaultServiceQuotas", "servicequotas:ListServiceQuotas"], "*"
         ),
@@ -216,7 +187,7 @@ def clarifying(region: str, account: str, project: str) -> Policy:
                 "sagemaker:CreateProcessingJob",
                 "sagemaker:DescribeProcessingJob",
             ],
-            f"arn:{partition(region)}:sagemaker:{region}:{account}:processing-job/{project}*",
+            f"arn:{arns.partition(region)}:sagemaker:{region}:{account}:processing-job/{project}*",
         ),
     )
 
@@ -226,7 +197,7 @@ def clarified(region: str, account: str, project: str) -> Policy:
     return _policy(
         _allow(
             ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"],
-            f"arn:{partition(region)}:sagemaker:{region}:{account}:endpoint/{project}*",
+            f"arn:{arns.partition(region)}:sagemaker:{region}:{account}:endpoint/{project}*",
         ),
     )
 
@@ -248,16 +219,16 @@ def pushing(region: str, account: str) -> Policy:
                 "ecr:PutLifecyclePolicy",
                 "ecr:UploadLayerPart",
             ],
-            *_repositories(region, account),
+            *arns.repositories(region, account),
         ),
     )
 
 
 def scaling_and_front(region: str, account: str, project: str) -> Policy:
     """What `autoscale` and `front` need besides."""
-    function, role_arn = _front(region, account, project)
-    sagemaker = f"arn:{partition(region)}:sagemaker:{region}:{account}"
-    linked = f"arn:{partition(region)}:iam::{account}:role/aws-service-role"
+    function, role_arn = arns.front(region, account, project)
+    sagemaker = f"arn:{arns.partition(region)}:sagemaker:{region}:{account}"
+    linked = f"arn:{arns.partition(region)}:iam::{account}:role/aws-service-role"
     return _policy(
         _allow(
             [
@@ -314,7 +285,7 @@ def scaling_and_front(region: str, account: str, project: str) -> Policy:
                 "logs:PutRetentionPolicy",
                 "logs:TagResource",
             ],
-            _log_group(region, account, f"/aws/lambda/{project}-front*"),
+            arns.log_group(region, account, f"/aws/lambda/{project}-front*"),
         ),
     )
 

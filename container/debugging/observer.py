@@ -10,19 +10,20 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from container import processors
 from container.debugging import report
 from container.debugging.clock import Clock, HostTimer
 from container.debugging.companion import Companion
 from container.debugging.cuda_timer import CudaTimer
+from container.debugging.evaluations import Evaluations
 from container.debugging.hook import Hook, create_hook, saves_tensors
 from container.debugging.logbook import Logbook
 from container.debugging.profiler.live import FIRED_FILE, last_look
@@ -30,7 +31,6 @@ from container.debugging.profiler.operators import OperatorProfiler, parse_steps
 from container.debugging.profiler.profile import read
 from container.debugging.profiler.step_log import StepLog
 from container.debugging.report.material import (
-    Answers,
     Material,
     Split,
     read_metrics,
@@ -48,15 +48,6 @@ from container.progress import say
 from container.stopping import Stopped
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """The network's scores for all images of a split."""
-
-    split: str
-    logits: Tensor
-    labels: Tensor
-
-
 class Observer:
     """What looks at one training job."""
 
@@ -69,6 +60,7 @@ class Observer:
         self.options = options
         self.hook = Hook()
         self.clock = Clock(CudaTimer() if torch.cuda.is_available() else HostTimer())
+        self.evaluations = Evaluations()
         self.results: list[Result] = []
         self._started = time.time()
         self._profile_dir = job.output_dir / "profiler"
@@ -103,8 +95,6 @@ class Observer:
         self._device = ""
         self._rates = array("f")
         self._search: Mapping[str, Any] | None = None
-        self._answers: _Evaluated | None = None
-        self._best_answers: _Evaluated | None = None
         self._watch: Watch | None = None
         self._finished = False
 
@@ -195,18 +185,6 @@ class Observer:
             self._step_log = None
             say(f"The times of steps are no longer written: {error}.")
 
-    def answered(self, split: str, logits: Tensor, labels: Tensor) -> None:
-        """An evaluation is done: the network's scores for all images of a split."""
-        self._answers = _Evaluated(split, logits.detach().float().cpu(), labels)
-
-    def best(self) -> None:
-        """The network that was just evaluated is the best so far."""
-        self._best_answers = self._answers
-
-    def back_to_best(self) -> None:
-        """The network is the best one again, and so are its answers."""
-        self._answers = self._best_answers
-
     def measured(self, values: Mapping[Metric, float]) -> None:
         """The metrics of an epoch, or of the test."""
         numbers = {metric.name: value for metric, value in values.items()}
@@ -272,22 +250,10 @@ class Observer:
             tensors=Tensors(self.hook.directory) if self.hook.directory else None,
             tensors_missing=self.hook.failure or "",
             results=self.results,
-            answers=self._last_answers(),
+            answers=self.evaluations.last(self._splits),
             profile=read(self._profile_dir, self._since),
             profile_results=found,
         )
-
-    def _last_answers(self) -> Answers | None:
-        """The last evaluation's, which is the test's where there is one."""
-        if self._answers is None:
-            return None
-        name, truth = self._answers.split, self._answers.labels.numpy()
-        split = self._splits.get(name)
-        # Of many hosts that hold other images, each knows its own alone.
-        if split is None or not np.array_equal(split.labels, truth):
-            return None
-        scores = self._answers.logits.softmax(1).numpy()
-        return Answers(name, split.labels, scores, split.images, split.paths)
 
 
 def _check_rules(job: Job, options: Hyperparameters) -> None:

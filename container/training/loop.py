@@ -129,7 +129,7 @@ class Training:
         # A loss that is no number is below nothing, and nothing would be below it.
         if score.loss < best_loss:
             best_epoch, best_loss = epoch, score.loss
-            self.observer.best()
+            self.observer.evaluations.mark_best()
             state = self.network.state_dict()
             self._best = {name: tensor.clone() for name, tensor in state.items()}
         return Position(
@@ -158,7 +158,7 @@ class Training:
                 f"epoch. Lower lr, which was {position.rate:g}."
             )
         self.network.load_state_dict(self._best)
-        self.observer.back_to_best()
+        self.observer.evaluations.back_to_best()
         if position.best_epoch == position.epoch:
             return False
         entry = history.entries[position.best_epoch - 1]

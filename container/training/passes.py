@@ -176,7 +176,7 @@ class Passes:
             raise Stopped
         loss_sum, weight_sum = self.world.total(loss_sum, weight_sum)
         logits, labels = self._of_all(answers)
-        self.observer.answered(split, logits, labels)
+        self.observer.evaluations.add(split, logits, labels)
         self.observer.clock.mark("evaluation")
         return Score(loss_sum / weight_sum, logits.softmax(1).numpy(), labels.numpy())
 

@@ -52,6 +52,19 @@ def set_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def range_flag(parser: argparse.ArgumentParser) -> None:
+    """`--range NAME=RANGE …`."""
+    parser.add_argument(
+        "--range",
+        dest="ranges",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME=RANGE",
+        help="what to search: lr=1e-4:1e-1:log epochs=2:10 batch-size=32,64 (the declared ranges)",
+    )
+
+
 def hyperparameter_flags(parser: argparse.ArgumentParser) -> None:
     """Every hyperparameter as a flag of its own, unless another option has its name."""
     taken = {f"--{declared.flag}" for declared in settings.declarations()}

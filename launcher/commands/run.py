@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher import dataset, prediction, settings
-from launcher.commands.given import chosen_settings, set_flags
+from launcher.commands.given import chosen_settings, range_flag, set_flags
 from launcher.session import Session
 
 HELP = (
@@ -33,15 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"trials of the tuning before training; 0 trains without one ({TRIALS})",
     )
-    parser.add_argument(
-        "--range",
-        dest="ranges",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="NAME=RANGE",
-        help="what the tuning searches, as lr=1e-4:1e-1:log batch-size=32,64 (see tune)",
-    )
+    range_flag(parser)
     parser.add_argument("--push", action="store_true", help="build the image first")
     parser.add_argument(
         "--delete",

@@ -6,7 +6,7 @@ from pathlib import Path
 from container.errors import UserError
 from container.metrics import METRICS, VALIDATION_ACCURACY
 from launcher import names, ranges, recipes, training, tuning
-from launcher.commands.given import assigned, set_flags
+from launcher.commands.given import assigned, range_flag, set_flags
 from launcher.dataset import Inputs
 from launcher.session import Session
 from launcher.training import Place
@@ -21,15 +21,7 @@ SHOWN = 10
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     set_flags(parser)
-    parser.add_argument(
-        "--range",
-        dest="ranges",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="NAME=RANGE",
-        help="what to search: lr=1e-4:1e-1:log epochs=2:10 batch-size=32,64 (the declared ranges)",
-    )
+    range_flag(parser)
     parser.add_argument(
         "--pretrained", metavar="FILE", help="file or folder with pretrained weights"
     )

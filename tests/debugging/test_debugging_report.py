@@ -196,7 +196,7 @@ def observer(tmp_path: Path) -> Observer:
 
 def answer(observer: Observer, split: str, *answers: int) -> None:
     observer.evaluation()
-    observer.answered(split, torch.eye(2)[list(answers)], torch.tensor([0, 1, 1]))
+    observer.evaluations.add(split, torch.eye(2)[list(answers)], torch.tensor([0, 1, 1]))
 
 
 def reported(observer: Observer) -> Any:
@@ -212,10 +212,10 @@ def test_answers_are_of_the_split_that_was_evaluated_last(observer: Observer) ->
 
 def test_answers_are_those_of_the_network_that_is_kept(observer: Observer) -> None:
     answer(observer, "validation", 0, 1, 1)
-    observer.best()
+    observer.evaluations.mark_best()
     answer(observer, "validation", 1, 0, 0)
     observer.evaluation()  # stopped on its way
-    observer.back_to_best()
+    observer.evaluations.back_to_best()
     assert reported(observer)["accuracy"] == 1
 
 

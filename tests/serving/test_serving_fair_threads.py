@@ -1,7 +1,6 @@
 """The threads that requests of several images share: fairness, bounds, and what is counted."""
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,20 +8,13 @@ import numpy as np
 import pytest
 import serving_artifacts
 import serving_requests as bodies
+from polling import until
 from serving_artifacts import encoded, photograph
 
 from container.serving import fair_threads, invocation
 from container.serving.engines.turns import OverloadedError
 from container.serving.fair_threads import FairThreads
 from container.serving.inputs.items import Item
-
-
-def until(condition: object) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in 10 seconds"
-        threading.Event().wait(0.001)
 
 
 @pytest.fixture

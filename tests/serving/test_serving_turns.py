@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from polling import until
 
 from container.serving.engines.turns import OverloadedError, Turns
-
-
-def until(condition: object) -> None:
-    assert callable(condition)
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in 10 seconds"
-        threading.Event().wait(0.001)
 
 
 def test_an_idle_lane_is_given_at_once_and_given_back() -> None:
