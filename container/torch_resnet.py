@@ -1,4 +1,4 @@
-"""torchvision's ResNets in fewer passes over memory: the same tensors, and the same numbers.
+"""torchvision's ResNets, in less time: the same tensors, and the same numbers but for one rounding.
 
 Outside its convolutions a training step of all layers is bound by memory. On a CPU in bfloat16 an
 operation in place takes twice as long as one that writes elsewhere, and torchvision's stem
@@ -14,6 +14,7 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from container import resnet
+from container.small_maps import SmallMapConvolution
 
 
 class _BasicBlock(BasicBlock):  # type: ignore[misc]  # torchvision has no types
@@ -51,6 +52,10 @@ def build(architecture: str, classes: int) -> ResNet:
     for module in network.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False
+    for block in network.layer4:
+        for name, module in list(block.named_children()):
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                setattr(block, name, SmallMapConvolution.of(module))
     return network
 
 

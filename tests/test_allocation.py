@@ -1,4 +1,3 @@
-import os
 import re
 import subprocess
 import sys
@@ -34,29 +33,43 @@ def test_a_step_finds_the_memory_that_the_one_before_it_freed() -> None:
 
 LARGE_PAGES = """
 from pathlib import Path
-from container.allocation import ask_for_large_pages
-
-ask_for_large_pages()
 import torch
+from container.allocation import keep_freed_memory
 
-kept = torch.ones(32, 1024, 1024)
+assert keep_freed_memory()
+kept = [torch.ones(1024, 128) for _ in range(256)]
 print(Path("/proc/self/smaps_rollup").read_text())
 """
 
 
-def test_large_tensors_lie_in_large_pages() -> None:
+def test_what_is_kept_lies_in_large_pages_small_tensors_too() -> None:
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
     if not setting.exists() or "[never]" in setting.read_text():
         pytest.skip("this kernel gives no large pages")
     command = [sys.executable, "-c", LARGE_PAGES]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("THP_")}
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=True, env=environment
-    )
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = re.search(r"AnonHugePages:\s+(\d+) kB", result.stdout)
     assert found
     # Of 128 MB; what memory is in pieces gives none.
     assert int(found[1]) > 32 * 1024
+
+
+LITTLE_ROOM = """
+import resource
+import torch
+from container.allocation import keep_freed_memory
+
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+assert keep_freed_memory()
+print(float(torch.ones(16, 1024, 1024).sum()))
+"""
+
+
+def test_a_process_with_few_addresses_keeps_its_memory_in_small_pages() -> None:
+    command = [sys.executable, "-c", LITTLE_ROOM]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(result.stdout) == 2**24
 
 
 FREED_BY_THREADS = """

@@ -5,7 +5,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from container.allocation import ask_for_large_pages
 from container.errors import UserError
 from container.hyperparameters import parse
 from container.image_variant import require_torch
@@ -38,7 +37,6 @@ def main(argv: Sequence[str]) -> int:
         if torchrun.is_needed(environment):
             return torchrun.run(job, environment, argv, stop)
         # Imported late: torch takes seconds, and `--help` and misspelt options none.
-        ask_for_large_pages()
         import_torchvision()
         from container.training.run import train
 
