@@ -106,9 +106,12 @@ def test_only_small_maps_in_bfloat16_that_are_trained_take_the_product(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []
-    monkeypatch.setattr(
-        small_maps._Convolution, "apply", lambda maps, *_: taken.append(len(maps)) or maps
-    )
+
+    def take(maps: Tensor, *_: object) -> Tensor:
+        taken.append(maps)
+        return maps
+
+    monkeypatch.setattr(small_maps._Convolution, "apply", take)
     convolution = SmallMapConvolution.of(nn.Conv2d(4, 4, 3, padding=1, bias=False))
     maps = torch.randn(2, 4, size, size)
     convolution(maps)
