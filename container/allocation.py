@@ -14,6 +14,10 @@ import ctypes
 import gc
 import mmap
 import os
+import resource
+from pathlib import Path
+
+from container import processors
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX, _ARENA_MAX = -1, -2, -4, -8
 """From glibc's malloc.h; see mallopt(3)."""
@@ -21,6 +25,9 @@ _NEVER = -1
 _ROOM = 64 * 2**20
 """Bytes by which the heap grows beyond what is asked for."""
 _LARGE_PAGE = 2 * 2**20
+_OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+_STRICT = "2"
+"""Memory counts from when it is asked for, used or not; see proc_sys_vm(5)."""
 
 
 def keep_freed_memory() -> bool:
@@ -29,9 +36,15 @@ def keep_freed_memory() -> bool:
     A step that trains all layers takes a fifth less time; the peak of memory grows by little.
     """
     kept = _set({_MMAP_MAX: 0, _TRIM_THRESHOLD: _NEVER, _TOP_PAD: _ROOM})
-    if kept:
+    if kept and _addresses_are_free():
         _take_large_pages(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return kept
+
+
+def _addresses_are_free() -> bool:
+    """Whether memory may be asked for that is not used, and nothing else goes without for it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return limit == resource.RLIM_INFINITY and processors.read(_OVERCOMMIT) != _STRICT
 
 
 def _take_large_pages(size: int) -> None:
@@ -41,14 +54,14 @@ def _take_large_pages(size: int) -> None:
     are taken from. torch's own THP_MEM_ALLOC_ENABLE asks for large pages tensor by tensor: each
     begins at one, so that memory between them is lost, and small tensors have none.
     """
-    library = ctypes.CDLL(None, use_errno=True)
+    library = ctypes.CDLL(None)
     library.malloc.restype = ctypes.c_void_p
     library.malloc.argtypes = [ctypes.c_size_t]
     library.free.argtypes = [ctypes.c_void_p]
     library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     block = library.malloc(size)
     if block is None:
-        return  # more than this process may have addresses for
+        return  # more than the system gives one process
     first = -(-block // _LARGE_PAGE) * _LARGE_PAGE
     # Where the kernel has no large pages this is refused, and nothing is lost.
     library.madvise(first, (block + size - first) // _LARGE_PAGE * _LARGE_PAGE, mmap.MADV_HUGEPAGE)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from opt_ml import ROOT
 
+from container import allocation
+
 FAULTS = """
 import resource
 import torch
@@ -55,21 +57,35 @@ def test_what_is_kept_lies_in_large_pages_small_tensors_too() -> None:
 
 
 LITTLE_ROOM = """
+import mmap
+import os
 import resource
 import torch
 from container.allocation import keep_freed_memory
 
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+half = os.sysconf("SC_PHYS_PAGES") * resource.getpagesize() // 2
+resource.setrlimit(resource.RLIMIT_AS, (used + half + 2**28,) * 2)
 assert keep_freed_memory()
+file = mmap.mmap(-1, 2**30)
 print(float(torch.ones(16, 1024, 1024).sum()))
 """
 
 
-def test_a_process_with_few_addresses_keeps_its_memory_in_small_pages() -> None:
+def test_a_process_whose_addresses_are_limited_has_them_for_files_too() -> None:
     command = [sys.executable, "-c", LITTLE_ROOM]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert float(result.stdout) == 2**24
+
+
+def test_memory_that_counts_from_when_it_is_asked_for_is_not_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = tmp_path / "overcommit_memory"
+    monkeypatch.setattr(allocation, "_OVERCOMMIT", setting)
+    for text, free in (("0\n", True), ("1\n", True), ("2\n", False)):
+        setting.write_text(text)
+        assert allocation._addresses_are_free() is free
 
 
 FREED_BY_THREADS = """

@@ -1,5 +1,3 @@
-import re
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -49,7 +47,7 @@ def test_a_step_gives_the_numbers_of_torchvisions_network(
         gradient, other = parameter.grad, expected[name].grad
         assert gradient is not None
         assert other is not None
-        if bfloat16 and re.fullmatch(r"layer4\.\d\.conv\d\.weight", name):
+        if bfloat16 and name.startswith("layer4.") and parameter.shape[2:] == (3, 3):
             # One product adds up in another order what is then rounded to 8 bits.
             assert (gradient - other).abs().max() <= 2**-7 * other.abs().max(), name
         else:
