@@ -16,6 +16,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from container import resnet
 from container.small_maps import SmallMapConvolution
 
+FIRST_SHARE = 0.35
+"""Of what a block computes, the share that is added to what came in, when training starts from
+scratch. Goyal et al. (2017, section 5.1) begin at 0, which hides the weights before it from the
+first gradient; with this the layers' variances stay within a factor of ten of each other."""
+
 
 class _BasicBlock(BasicBlock):  # type: ignore[misc]  # torchvision has no types
     def forward(self, x: Tensor) -> Tensor:
@@ -45,10 +50,19 @@ class _ResNet(ResNet):  # type: ignore[misc]
         return logits
 
 
-def build(architecture: str, classes: int) -> ResNet:
-    """A randomly initialised network, as torchvision's own builder would draw it."""
+def build(architecture: str, classes: int, *, from_scratch: bool = False) -> ResNet:
+    """A randomly initialised network, as torchvision's own builder would draw it.
+
+    With `from_scratch` each block begins by little more than handing on what it is given, so that
+    deep networks learn from the first step.
+    """
     depths, bottleneck = resnet.stages(architecture)
     network = _ResNet(_Bottleneck if bottleneck else _BasicBlock, list(depths), classes)
+    if from_scratch:
+        for block in network.modules():
+            if isinstance(block, BasicBlock | Bottleneck):
+                last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
+                nn.init.constant_(last.weight, FIRST_SHARE)
     for module in network.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False

@@ -118,3 +118,19 @@ def test_only_small_maps_in_bfloat16_that_are_trained_take_the_product(
         with torch.no_grad():
             convolution(maps)
     assert len(taken) == (1 if size == 7 else 0)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "resnet50"])
+def test_from_scratch_a_block_hands_on_what_it_is_given_and_all_weights_have_gradients(
+    architecture: str,
+) -> None:
+    torch.manual_seed(0)
+    network = torch_resnet.build(architecture, CLASSES, from_scratch=True)
+    given = torch.randn(4, network.layer3[0].conv1.in_channels, 8, 8)
+    block = network.layer3[1]  # one that changes neither channels nor size
+    given = network.layer3[0](given).detach()
+    assert 0 < (block(given) - given).norm() < 0.5 * given.norm()
+    step(network, torch.randn(4, 3, 64, 64), bfloat16=False)
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() > 0, name

@@ -166,7 +166,7 @@ def _int8_form(
 
 
 def _network(options: Hyperparameters, classes: int, environment: JobEnvironment) -> ResNet:
-    network = torch_resnet.build(options.arch, classes)
+    network = torch_resnet.build(options.arch, classes, from_scratch=options.weights == "none")
     if options.weights == "imagenet":
         weights, source = pretrained.find(options.arch, environment.channels.get("pretrained"))
         try:
