@@ -25,7 +25,7 @@ FLAGS = ("--optimizer=sgd", "--batch-size=32", f"--lr={RATE}", "--profile=false"
 
 def run(scratch: Path, *, quick: bool) -> list[Row]:
     """All loops in alternation, on the same images from the same weights."""
-    images, epochs, rounds = (64, 1, 1) if quick else (512, 3, 1)
+    images, epochs, rounds = (64, 1, 1) if quick else (512, 3, 3)
     data = scratch / "data"
     for number, (split, count) in enumerate(
         (("train", images), ("validation", 16), ("held_out", 16 if quick else 400))
