@@ -6,6 +6,7 @@ It keeps it in pages of 2 MB, of which a processor need look up far fewer.
 
 Serving gives it back: a model that is unloaded makes room for another. glibc has a heap for each
 thread that allocates, and gives what is free at the end of a heap back for the first of them only.
+Its heap lies in large pages too: glibc itself asks for them, if it is told so at the start.
 
 What is set is said to have been set: musl and macOS cannot.
 """
@@ -15,6 +16,7 @@ import gc
 import mmap
 import os
 import resource
+from collections.abc import Mapping
 from pathlib import Path
 
 from container import processors
@@ -25,6 +27,8 @@ _NEVER = -1
 _ROOM = 64 * 2**20
 """Bytes by which the heap grows beyond what is asked for."""
 _LARGE_PAGE = 2 * 2**20
+_TUNABLES = "GLIBC_TUNABLES"
+_LARGE_HEAP = "glibc.malloc.hugetlb=1"
 _OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 _STRICT = "2"
 """Memory counts from when it is asked for, used or not; see proc_sys_vm(5)."""
@@ -66,6 +70,17 @@ def _take_large_pages(size: int) -> None:
     # Where the kernel has no large pages this is refused, and nothing is lost.
     library.madvise(first, (block + size - first) // _LARGE_PAGE * _LARGE_PAGE, mmap.MADV_HUGEPAGE)
     library.free(block)
+
+
+def environment_with_large_pages(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """The environment for a heap in large pages from its first byte, where the kernel has them.
+
+    None where it says so already, or says otherwise.
+    """
+    tunables = environment.get(_TUNABLES, "")
+    if "glibc.malloc.hugetlb" in tunables:
+        return None
+    return {**environment, _TUNABLES: ":".join(filter(None, (tunables, _LARGE_HEAP)))}
 
 
 def share_one_heap() -> bool:

@@ -1,13 +1,11 @@
 """Run this image's CUDA on a host whose NVIDIA driver is older. Stdlib only.
 
 The CUDA base image carries NVIDIA's forward-compatibility libraries. The dynamic linker reads its
-search path once, when a process starts, so the doors call this first and start themselves anew.
+search path once, when a process starts, so the doors start themselves anew with it.
 https://docs.nvidia.com/deploy/cuda-compatibility/
 """
 
-import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,13 +14,6 @@ LEAST_DRIVER = 580
 LIBRARIES = Path("/usr/local/cuda/compat")
 DRIVER_VERSION = Path("/proc/driver/nvidia/version")
 _PATH = "LD_LIBRARY_PATH"
-
-
-def ensure() -> None:
-    """Start this program anew with the compatibility libraries first, where they are needed."""
-    environment = environment_with_libraries(os.environ)
-    if environment is not None:
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)  # noqa: S606
 
 
 def environment_with_libraries(environment: Mapping[str, str]) -> dict[str, str] | None:

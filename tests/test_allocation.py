@@ -88,6 +88,16 @@ def test_memory_that_counts_from_when_it_is_asked_for_is_not_asked_for(
         assert allocation._addresses_are_free() is free
 
 
+def test_large_pages_are_asked_for_beside_other_tunables_and_only_once() -> None:
+    changed = allocation.environment_with_large_pages({"HOME": "/"})
+    assert changed == {"HOME": "/", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert allocation.environment_with_large_pages(changed) is None
+    other = {"GLIBC_TUNABLES": "glibc.malloc.check=1"}
+    assert allocation.environment_with_large_pages(other) == {
+        "GLIBC_TUNABLES": "glibc.malloc.check=1:glibc.malloc.hugetlb=1"
+    }
+
+
 FREED_BY_THREADS = """
 import sys
 import threading

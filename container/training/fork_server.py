@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from container import cuda_compat
+from container import cuda_compat, starting_anew
 from container.openvino_resnet import import_openvino
 from container.quick_start import import_torchvision
 from container.training import main as train
@@ -117,5 +117,5 @@ def _become(order: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    cuda_compat.ensure()
+    starting_anew.ensure(cuda_compat.environment_with_libraries)
     sys.exit(main(sys.argv[1:]))

@@ -68,6 +68,25 @@ def test_it_serves_from_start_to_sigterm(base: Path, tmp_path: Path) -> None:
     assert list((base / "home").iterdir()) == [], "nothing is written to the home directory"
 
 
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not LARGE_PAGES.exists() or "[never]" in LARGE_PAGES.read_text(),
+    reason="the kernel gives no large pages",
+)
+@pytest.mark.parametrize(("given", "taken"), [("", True), ("glibc.malloc.hugetlb=0", False)])
+def test_the_network_lies_in_large_pages_unless_it_is_told_otherwise(
+    base: Path, tmp_path: Path, given: str, taken: bool
+) -> None:
+    with serving(base, tmp_path, GLIBC_TUNABLES=given) as server:
+        server.wait_until_ready()
+        (worker,) = server.children()
+        weighed = Path(f"/proc/{worker}/smaps_rollup").read_text().splitlines()
+        large = next(int(line.split()[1]) for line in weighed if "AnonHugePages" in line)
+        assert (large > 2**15) is taken, f"{large} kB"
+
+
 def test_concurrent_requests_get_their_own_answers(base: Path, tmp_path: Path) -> None:
     bodies = [encoded(photograph(seed)) for seed in range(12)]
     headers = {"Content_Type": "image/jpeg"}
