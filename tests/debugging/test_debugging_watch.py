@@ -47,7 +47,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[OptMl, str]:
         ]
     }
     opt_ml.write_config("debughookconfig.json", configuration)
-    done = opt_ml.train({"lr": "1000", "optimizer": "sgd", "batch-size": "8", "test-split": "0"})
+    done = opt_ml.train({"lr": "1000", "optimizer": "sgd", "batch-size": "4", "test-split": "0"})
     assert done.returncode == 1
     assert "Training has diverged" in done.stderr
     return opt_ml, done.stdout
