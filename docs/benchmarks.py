@@ -43,17 +43,20 @@ def few_rows() -> str:
     Raises:
         ValueError: the results have no such row any more, and FEW should name another.
     """
-    results = RESULTS.read_text(encoding="utf-8")
-    machines = dict.fromkeys(re.findall(r"^Measured on [\d-]+: (.+)\.$", results, re.MULTILINE))
-    rows = re.findall(r"^\| .+ \|$", results, re.MULTILINE)
-    chosen = [f"{machine}." for machine in machines]
-    chosen += ["", "| | measured | ratio |", "| --- | --- | --- |"]
+    machine, machines = "", {}
+    for line in RESULTS.read_text(encoding="utf-8").splitlines():
+        if line.startswith("Measured on "):
+            machine = line.partition(": ")[2]
+        elif line.startswith("| "):
+            machines[line] = machine
+    chosen = []
     for described in FEW:
-        found = [row for row in rows if re.match(rf"\| {described} \|", row)]
+        found = [row for row in machines if re.match(rf"\| {described} \|", row)]
         if not found:
             raise ValueError(f"{RESULTS.name} has no row {described!r}: change docs/benchmarks.py")
         chosen.append(found[-1])
-    return "\n".join(chosen)
+    places = dict.fromkeys(machines[row] for row in chosen)
+    return "\n".join([*places, "", "| | measured | ratio |", "| --- | --- | --- |", *chosen])
 
 
 SECTIONS: Sections = {"benchmarks": all_tables}
