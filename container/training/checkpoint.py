@@ -27,6 +27,8 @@ from container.errors import UserError
 from container.progress import say
 from container.training.world import World
 
+FORMAT = 2
+"""Counted up when tensors of the same names mean something else: older checkpoints are no good."""
 KEPT = 2
 PARTIAL = ".partial"
 
@@ -64,7 +66,8 @@ class Checkpoints:
         self._seconds = seconds
         self._written = time.monotonic()
         self._world = world
-        self._prefix = f"checkpoint-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        training = hashlib.sha256(f"{FORMAT} {identity}".encode()).hexdigest()[:12]
+        self._prefix = f"checkpoint-{training}"
 
     def due(self) -> bool:
         """Whether the last one was written so long ago that it is time for another."""

@@ -1,6 +1,8 @@
 """The trained end of a network whose other layers are frozen, and what it is trained on."""
 
+import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,19 +11,70 @@ from torchvision.models import ResNet
 
 from container.training.frozen import FrozenImages
 from container.training.source import Batch, Share
+from container.training.world import World
+
+FIRST_SHARE = 0.3
+"""Of the weights that torch draws for a last layer, what training begins with: on features of
+variance 1 all of them would drown the first answers in noise, and short trainings end in it."""
+LEAST_VARIANCE = 0.01
+"""Of the mean over channels, added to each: one that hardly varies is mostly noise."""
+ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the features of the training images are like, each (channels,)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, images: FrozenImages, channels: int, world: World) -> "Moments":
+        """Those of all views of all processes' images, in float32."""
+        sums = torch.zeros(2, channels, dtype=torch.float64)
+        positions = np.sort(images.positions, axis=None)
+        for start in range(0, len(positions), ROWS_AT_ONCE):
+            rows = images.rows.gather(positions[start : start + ROWS_AT_ONCE]).double()
+            sums += torch.stack([rows.sum(0), rows.square().sum(0)])
+        count, *totals = world.total(len(positions), *sums.flatten().tolist())
+        mean, square = torch.tensor(totals, dtype=torch.float64).view_as(sums) / max(1.0, count)
+        variance = (square - mean.square()).clamp(min=0)
+        deviation = (variance + LEAST_VARIANCE * variance.mean()).sqrt()
+        return cls(mean.float(), torch.where(deviation > 0, deviation, 1).float())
 
 
 class Head(nn.Module):
-    """The network's last layer alone; training it trains the network."""
+    """The network's last layer alone, on features that each have mean 0 and variance 1.
 
-    def __init__(self, network: ResNet) -> None:
+    Features as they come differ in scale and lie far from 0, so that few steps get nowhere (He et
+    al., https://arxiv.org/abs/2111.06377, appendix A.1). What is learned is the same function,
+    and `write_to` gives the network a layer that computes it from features as they come.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, network: ResNet, moments: Moments) -> None:
         super().__init__()
-        self.fc = network.fc
+        self.fc = copy.deepcopy(network.fc)
+        device = self.fc.weight.device
+        self.register_buffer("mean", moments.mean.to(device), persistent=False)
+        self.register_buffer("deviation", moments.deviation.to(device), persistent=False)
+        with torch.no_grad():
+            for parameter in self.fc.parameters():
+                parameter.mul_(FIRST_SHARE)
 
     def forward(self, features: Tensor) -> Tensor:
         """From features (N, channels) to logits (N, classes)."""
-        logits: Tensor = self.fc(features)
+        logits: Tensor = self.fc((features - self.mean) / self.deviation)
         return logits
+
+    @torch.no_grad()
+    def write_to(self, network: ResNet) -> None:
+        """Give the network the layer that was trained."""
+        weight = self.fc.weight.double() / self.deviation
+        network.fc.weight.copy_(weight)
+        network.fc.bias.copy_(self.fc.bias - weight @ self.mean.double())
 
 
 class LastStage(nn.Module):

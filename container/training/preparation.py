@@ -21,7 +21,7 @@ from container.training.decoded import SplitImages, decode_split
 from container.training.feature_parts import compute_together
 from container.training.feature_store import FeatureStore
 from container.training.frozen import MIRRORED, PLAIN, FeatureExtractor, view_names
-from container.training.head import FrozenSource, Head, LastStage
+from container.training.head import FrozenSource, Head, LastStage, Moments
 from container.training.pixels import PixelSource
 from container.training.source import Source, steps_per_epoch
 from container.training.world import World
@@ -36,6 +36,11 @@ class Prepared:
     trained: nn.Module
     world: World
     """The processes that train it."""
+
+    def write_to(self, network: ResNet) -> None:
+        """Give the network what was trained, where that is not a part of it already."""
+        if isinstance(self.trained, Head):
+            self.trained.write_to(network)
 
 
 def prepare(
@@ -153,8 +158,10 @@ def _features(
         world = alone
     shares = host_shards.shares(splits, images, options.batch_size, world)
     sources = {name: FrozenSource(split, shares[name]) for name, split in splits.items()}
-    trained = Head(network) if options.trainable == "head" else LastStage(network)
-    return Prepared(splits, sources, trained, world)
+    if options.trainable == "layer4":
+        return Prepared(splits, sources, LastStage(network), world)
+    moments = Moments.of(splits["train"], network.fc.in_features, world)
+    return Prepared(splits, sources, Head(network, moments), world)
 
 
 def _views(options: Hyperparameters) -> tuple[str, ...]:

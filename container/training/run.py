@@ -92,6 +92,7 @@ def _train(
     def save(int8: Int8Form | None = None) -> None:
         if not world.is_main:
             return
+        prepared.write_to(network)
         model.save(
             network,
             job.model_dir,

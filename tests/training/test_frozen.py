@@ -16,9 +16,16 @@ from container.stopping import Stopped, StopSignal
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone, Cut
 from container.training.dataset import Split
-from container.training.feature_store import FeatureStore
-from container.training.frozen import PLAIN, FeatureExtractor, view_names
-from container.training.head import Head, LastStage
+from container.training.feature_store import FeatureStore, StoredRows
+from container.training.frozen import (
+    PLAIN,
+    DecodedLater,
+    FeatureExtractor,
+    FrozenImages,
+    view_names,
+)
+from container.training.head import Head, LastStage, Moments
+from container.training.world import World
 
 PREPROCESSING = Preprocessing.for_image_size(32)
 HEAD = {"weights": "imagenet", "trainable": "head", "epochs": "4", "lr": "0.01"}
@@ -30,12 +37,61 @@ def test_frozen_and_trained_layers_together_are_the_torch_network(architecture: 
     network = torch_resnet.build(architecture, 3).eval()
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
-        expected = network(model.normalise(torch.from_numpy(images), PREPROCESSING))
-        for trainable, trained in (("head", Head(network)), ("layer4", LastStage(network))):
-            cut = Cut.below(trainable)
-            frozen = Backbone(network, architecture, PREPROCESSING, "float32", cut)
-            scores = trained(frozen(images))
-            assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-3)
+        pixels = model.normalise(torch.from_numpy(images), PREPROCESSING)
+        expected = network(pixels)
+        frozen = Backbone(network, architecture, PREPROCESSING, "float32", Cut.below("layer4"))
+        scores = LastStage(network)(frozen(images))
+        assert torch.allclose(scores, expected, rtol=1e-3, atol=1e-3)
+
+        features = Backbone(network, architecture, PREPROCESSING, "float32", Cut.below("head"))(
+            images
+        )
+        head = Head(network, Moments(features.mean(0), features.std(0) + 0.1))
+        scores = head(features)
+        assert not torch.allclose(scores, expected, rtol=1e-3, atol=1e-3)
+        head.write_to(network)
+        assert torch.allclose(network(pixels), scores, rtol=1e-3, atol=1e-3)
+
+
+def test_a_head_sees_features_of_mean_0_and_variance_1() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(3000, 512, generator=generator) * torch.rand(512, generator=generator) + 5
+    rows[:, 0] = 7
+    stored = StoredRows()
+    stored.add([(bytes([n % 256, n // 256]), PLAIN) for n in range(3000)], rows)
+    images = FrozenImages(
+        stored,
+        np.arange(3000).reshape(1500, 2),
+        np.zeros(1500, np.int64),
+        DecodedLater((), 32),
+        (),
+        (),
+    )
+    head = Head(torch_resnet.build("resnet18", 3), Moments.of(images, 512, World()))
+    seen = (rows - head.mean) / head.deviation
+    assert torch.allclose(seen.mean(0), torch.zeros(512), atol=1e-3)
+    assert (seen[:, 0] == 0).all()
+    usual = seen.std(0)[rows.std(0) > 0.3]
+    assert usual.min() > 0.9
+    assert usual.max() < 1.001
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_for_a_variance_leave_features_as_they_come(count: int) -> None:
+    stored = StoredRows()
+    if count:
+        stored.add([(b"one", PLAIN)], torch.full((1, 512), 3.0))
+    images = FrozenImages(
+        stored,
+        np.zeros((count, 1), np.int64),
+        np.zeros(count, np.int64),
+        DecodedLater((), 32),
+        (),
+        (),
+    )
+    moments = Moments.of(images, 512, World())
+    assert (moments.mean == 3.0 * count).all()
+    assert (moments.deviation == 1).all()
 
 
 def test_views_are_the_image_its_mirror_image_and_crops() -> None:
@@ -77,7 +133,7 @@ import sys
 from pathlib import Path
 import torch
 from container.stopping import StopSignal
-from container.training.feature_store import FeatureStore
+from container.training.feature_store import FeatureStore, StoredRows
 
 directory = Path(sys.argv[1])
 store = FeatureStore(directory)
