@@ -16,6 +16,7 @@ from werkzeug.exceptions import (
     ServiceUnavailable,
 )
 
+from container.serving.refusals import Refusals
 from container.serving.settings import THREADS_FOR_BODIES
 from container.serving.slow_clients import PIECE
 
@@ -38,6 +39,7 @@ class Intake:
         self._bytes = 0
         self._most = most
         self._max_payload = max_payload
+        self._refusals = Refusals()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -67,7 +69,7 @@ class Intake:
         with self._lock:
             present = self.running + self._arriving
             if self.running == self._most or present == self._most + THREADS_FOR_BODIES:
-                raise _busy()
+                raise self._busy()
             self._arriving += 1
         try:
             body = read_body(self._max_payload, partial(self._take_room, held))
@@ -80,14 +82,14 @@ class Intake:
     def _take_room(self, held: "_Held", size: int) -> None:
         with self._lock:
             if self._bytes + size > self._most * self._max_payload:
-                raise _busy()
+                raise self._busy()
             self._bytes += size
             held.bytes += size
 
     def _take_place(self, held: "_Held") -> None:
         with self._lock:
             if self.running == self._most:
-                raise _busy()
+                raise self._busy()
             self.running += 1
             held.places += 1
 
@@ -96,6 +98,11 @@ class Intake:
             self.running -= held.places
             self._bytes -= held.bytes
 
+    def _busy(self) -> ServiceUnavailable:
+        return ServiceUnavailable(
+            "All threads are busy; try again.", retry_after=self._refusals.retry_after()
+        )
+
 
 @dataclass
 class _Held:
@@ -103,10 +110,6 @@ class _Held:
 
     places: int = 0
     bytes: int = 0
-
-
-def _busy() -> ServiceUnavailable:
-    return ServiceUnavailable("All threads are busy; try again.", retry_after=1)
 
 
 def read_body(most: int, take_room: Callable[[int], None]) -> bytes:
