@@ -7,6 +7,7 @@ from container.errors import UserError
 from launcher import dataset, endpoint, names, transform
 from launcher.api import Call
 from launcher.commands.source import artifact, source_flags
+from launcher.console import place
 from launcher.prediction import IMAGE_SUFFIXES
 from launcher.session import Session
 
@@ -32,12 +33,13 @@ def run(session: Session, options: argparse.Namespace) -> int:
     address = dataset.selected(store, images)
     name = names.unique(settings.project, "transform")
     output = store.address("transform", name)
+    model_data = artifact(session, options)
     given = endpoint.model_request(
         settings,
         name,
         role=session.backend.role,
         image=session.backend.image,
-        artifact=artifact(session, options),
+        artifact=model_data,
     )
     job = transform.request(settings, name, model=name, address=address, output=output)
     calls = [Call("sagemaker", "CreateModel", given), Call("sagemaker", "CreateTransformJob", job)]
@@ -48,7 +50,9 @@ def run(session: Session, options: argparse.Namespace) -> int:
     wanted = [n for n in store.files(address) if n.lower().endswith(IMAGE_SUFFIXES)]
     if not wanted:
         raise UserError(f"There are no images in {images}.")
-    console.head(f"Transforming {len(wanted)} images of {images} ({settings.on})")
+    console.head(
+        f"Transforming {len(wanted)} images of {images} by {place(model_data)} ({settings.on})"
+    )
     for call in calls:
         session.send(call)
     transform.watch(session, name)
@@ -57,11 +61,13 @@ def run(session: Session, options: argparse.Namespace) -> int:
         Path(session.directory, options.output).write_text(transform.as_csv(rows), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {options.output} cannot be written: {error.strerror}.") from None
-    _report(session, name, rows, options.output)
+    _report(session, name, model_data, rows, options.output)
     return 0
 
 
-def _report(session: Session, name: str, rows: list[transform.Row], output: str) -> None:
+def _report(
+    session: Session, name: str, model_data: str, rows: list[transform.Row], output: str
+) -> None:
     console, right = session.console, transform.accuracy(rows)
     missing = [row.image for row in rows if row.probability is None]
     console.say(f"{len(rows) - len(missing)} of {len(rows)} images have an answer: {output}")
@@ -73,6 +79,7 @@ def _report(session: Session, name: str, rows: list[transform.Row], output: str)
     console.result(
         {
             "transform_job": name,
+            "artifact": model_data,
             "output": output,
             "images": len(rows),
             "without_answer": missing,

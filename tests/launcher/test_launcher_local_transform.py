@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import signal
 import tarfile
@@ -53,6 +54,7 @@ def test_answers_are_joined_to_the_images_names(
     assert answer.code == 0, answer.stderr
     found = answer.json
     assert found["images"] == 7
+    assert found["artifact"].endswith("/model.tar.gz")
     assert found["without_answer"] == ["class 0/broken.jpg"]
     with (workspace.path / "transform.csv").open() as file:
         rows = {row["image"]: row for row in csv.DictReader(file)}
@@ -64,6 +66,15 @@ def test_answers_are_joined_to_the_images_names(
     # The server was the job's own, and is gone with it.
     assert workspace.client.list_endpoints()["Endpoints"] == []
     assert "transform" in workspace.run("status").stdout
+
+
+def test_a_transform_says_whose_model_it_takes(
+    workspace: Workspace, model: Path, folder: Path
+) -> None:
+    shown = workspace.run("transform", folder, "--model", model).stdout
+    assert re.search(
+        rf"^Transforming 7 images of {folder} by \S+/model\.tar\.gz \(process\)$", shown, re.M
+    )
 
 
 def test_a_transform_that_cannot_be_done_says_why(

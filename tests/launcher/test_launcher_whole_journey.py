@@ -89,6 +89,7 @@ def test_one_command_goes_from_data_to_predictions_and_leaves_nothing_running(
     assert result["train"]["status"] == "Completed"
     assert len(result["predict"]["predictions"]) == 5
     assert result["transform"]["without_answer"] == []
+    assert result["transform"]["artifact"] == result["deploy"]["artifact"]
     # Batch transform and the endpoint say the same of the same images.
     assert result["explain"]["images"] == result["transform"]["images"] == 15
     assert result["explain"]["accuracy"] == result["transform"]["accuracy"]
