@@ -15,6 +15,8 @@ FEW = (
     r"resnet18, 256 images, 10 epochs: Kennel, .*loop against loop",
     r"resnet18, 1000 images, 10 epochs, whole processes: Kennel",
     r"resnet50, 256 images, 3 epochs: Kennel, .*loop against loop",
+    r"resnet18, 64 classes, 512 images, 3 epochs: starter loop",
+    r"resnet18, 64 classes, 512 images, 3 epochs: Kennel, .*",
     r"resnet18, 6680 images, 10 epochs: second run, loop against loop",
     r"resnet18, 512 images, 3 epochs: Kennel, trainable=all",
     r"resnet18, 512 images, 3 epochs: Kennel, trainable=all, progressive",

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 A_SECOND = 8
-"""Refusals that take no time worth mentioning: each costs about a third of an answer's processor
-time. For as many again, some are asked to stay away for one second more."""
+"""Refusals that take no time worth mentioning: three cost about one answer. For as many again, some
+are asked to stay away for one second more."""
 LONGEST_SECONDS = 10
 SMOOTHING_SECONDS = 5.0
 """How long a refusal counts: a short burst is asked back soon."""
