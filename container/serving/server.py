@@ -92,9 +92,9 @@ def _listen(port: int) -> socket.socket:
 
 
 def _workers(settings: Settings) -> int:
-    """One process for each GPU, or one for all processors; only one process can know all models."""
+    """One process for each GPU, or as many as wanted; only one process can know all models."""
     if settings.multi_model or not settings.runs_torch:
-        return 1
+        return settings.processes
     return max(1, processors.nvidia_devices())
 
 
@@ -127,10 +127,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
             "control_socket_disable": True,  # it would be written to the home directory
             "loglevel": "warning",
             "pre_fork": _take_slot,
-            "post_fork": self._keep_slot,
+            "post_fork": self._keep_worker,
             "child_exit": self._check_child,
         }
         self._slot = 0
+        self._worker: Any = None
+        """The worker of this process, after the fork."""
         # One byte that the master shares with its workers: whether a model was ever loaded.
         self._loaded_once = mmap.mmap(-1, 1)
         super().__init__()
@@ -155,7 +157,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
     def _loading(self) -> "Loading":
         from container.serving.models.loading import Loading
 
-        loading = Loading(self._load_model, _give_up)
+        loading = Loading(self._load_model, _give_up, self._worker.welcome_clients)
         loading.start()
         return loading
 
@@ -187,8 +189,11 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         )
         return model
 
-    def _keep_slot(self, _master: Arbiter, worker: Any) -> None:
+    def _keep_worker(self, _master: Arbiter, worker: Any) -> None:
         self._slot = worker.slot
+        self._worker = worker
+        # Alone it answers pings while it loads; of several, those that are ready answer.
+        worker.waits = _workers(self._settings) > 1
 
     def _check_child(self, master: "_Master", _worker: Any) -> None:
         """A worker that dies is replaced, unless no worker has ever loaded the model."""

@@ -38,6 +38,7 @@ class Settings:
     port: int = _variable("SAGEMAKER_BIND_TO_PORT", "8080", Integer(1, 65535), "port to listen on")
     max_payload_mb: int = _variable("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6", Integer(0, 100), "largest request in MB; 0 means 100")
     threads: int = _variable("KENNEL_THREADS", "", Integer(LEAST_THREADS, 512), "requests worked on at once, with two for pings; by default 4 for each processor and at least 32")
+    processes: int = _variable("KENNEL_PROCESSES", "1", Integer(1, 64), "processes that answer, each with a model of its own: under load two answer more on two processors than one does, for 1.7 times the memory; with torch there is one for each GPU in any case")
     patience: int = _variable("KENNEL_PATIENCE", "20", Integer(1, 3600), "seconds that an image waits for its turn at most; who would wait longer is answered 503 at once")
     seconds: int = _variable("KENNEL_REQUEST_SECONDS", "", Integer(1, 3600), "time for all images of one request; by default 60, and 600 in batch transform")
     script: bool = _variable("KENNEL_SCRIPT", "false", Flag(), "run the model's own code/inference.py, with all the rights of this server")
@@ -112,6 +113,11 @@ def parse(environment: Mapping[str, str]) -> Settings:
         require_torch("KENNEL_ENGINE=torch")
     if values["gradients"] == "on":
         require_torch("KENNEL_GRADIENTS=on")
+    if values["multi_model"] and values["processes"] > 1:
+        raise UserError(
+            f"KENNEL_PROCESSES={values['processes']} does not go with SAGEMAKER_MULTI_MODEL: only "
+            "one process can know which models are loaded. Leave one of them out."
+        )
     least = values["concurrent_transforms"] + THREADS_FOR_PINGS
     values.setdefault("threads", max(32, 4 * processors.available(), least))
     if values["threads"] < least:

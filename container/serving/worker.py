@@ -33,6 +33,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """
 
     alive: bool
+    waits = False
+    """Whether no clients are accepted, since there are other processes and no model here yet."""
     _listening = True
     _stopping_since: float | None = None
 
@@ -124,6 +126,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except Exception:  # the parser meets again what the client has been told of
             return False
 
+    def welcome_clients(self) -> None:
+        """The model is loaded. Called from another thread."""
+        self.waits = False
+        self.method_queue.defer(lambda: None)  # it ends the main loop's turn
+
     def handle_exit(self, _signal: int, _frame: Any) -> None:
         """SIGTERM: stop in the main loop's next turn, not in the middle of one."""
         self.method_queue.defer(self._stop)
@@ -143,6 +150,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Start or pause accepting; a stopping worker accepts who is connecting, then no one."""
+        if enabled and self.waits:
+            return  # the main loop asks again in its next turn
         super().set_accept_enabled(enabled)
         if not self.alive:
             self.nr_conns += 1  # as if there were a connection, so that the main loop goes on

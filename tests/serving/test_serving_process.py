@@ -87,12 +87,16 @@ def test_the_network_lies_in_large_pages_unless_it_is_told_otherwise(
         assert (large > 2**15) is taken, f"{large} kB"
 
 
-def test_concurrent_requests_get_their_own_answers(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_concurrent_requests_get_their_own_answers(
+    base: Path, tmp_path: Path, processes: str
+) -> None:
     bodies = [encoded(photograph(seed)) for seed in range(12)]
     headers = {"Content_Type": "image/jpeg"}
     wrong: list[object] = []
-    with serving(base, tmp_path) as server:
+    with serving(base, tmp_path, KENNEL_PROCESSES=processes) as server:
         server.wait_until_ready()
+        assert len(server.children()) == int(processes)
         alone = [server.request("POST", "/invocations", body, **headers) for body in bodies]
         assert len(set(alone)) == len(bodies), "different images have different answers"
         assert {status for status, _ in alone} == {200}
@@ -143,7 +147,10 @@ def test_sigterm_drains_requests_in_flight(base: Path, tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def test_sigterm_loses_no_request_and_waits_for_no_idle_client(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_sigterm_loses_no_request_and_waits_for_no_idle_client(
+    base: Path, tmp_path: Path, processes: str
+) -> None:
     body = encoded(photograph())
     answered: list[int] = []
     lost: list[str] = []
@@ -174,7 +181,7 @@ def test_sigterm_loses_no_request_and_waits_for_no_idle_client(base: Path, tmp_p
                 return
 
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(serving(base, tmp_path))
+        server = stack.enter_context(serving(base, tmp_path, KENNEL_PROCESSES=processes))
         server.wait_until_ready()
         address = ("127.0.0.1", server.port)
         silent = [stack.enter_context(socket.create_connection(address)) for _ in range(40)]
@@ -247,6 +254,28 @@ def test_a_killed_worker_is_replaced(base: Path, tmp_path: Path) -> None:
             pass
         server.wait_until_ready()
         assert set(server.children()).isdisjoint(killed)
+
+
+def test_of_two_processes_one_without_a_model_takes_no_clients(base: Path, tmp_path: Path) -> None:
+    body = encoded(photograph())
+    with serving(base, tmp_path, KENNEL_PROCESSES="2") as server:
+
+        def answers_until(loaded: int) -> set[int]:
+            """What clients are told until so many models were loaded, and a while after."""
+            statuses, after = set(), 0
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while after < 20 and time.monotonic() < deadline:
+                after += server.log.read_text().count("loaded in") == loaded
+                path, sent = ("/ping", b"") if after % 2 else ("/invocations", body)
+                method = "POST" if sent else "GET"
+                statuses.add(server.request(method, path, sent, Content_Type="image/jpeg")[0])
+            assert after == 20
+            return statuses
+
+        assert answers_until(loaded=2) == {200}
+        os.kill(server.children()[0], signal.SIGKILL)
+        assert answers_until(loaded=3) == {200}
+        assert len(server.children()) == 2
 
 
 def test_while_the_model_loads_pings_are_503_and_a_death_is_the_end(tmp_path: Path) -> None:

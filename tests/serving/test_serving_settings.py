@@ -32,6 +32,7 @@ def test_a_payload_limit_of_zero_is_batch_transform_s_largest() -> None:
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "-1"),
         ("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6.5"),
         ("KENNEL_THREADS", "1"),
+        ("KENNEL_PROCESSES", "0"),
         ("KENNEL_ENGINE", "onnx"),
         ("KENNEL_PRECISION", "int4"),
     ],
@@ -47,6 +48,13 @@ def test_fewer_threads_than_batch_transform_will_ask_for_are_refused() -> None:
         settings.parse(given | {"KENNEL_THREADS": "41"})
     assert settings.parse(given | {"KENNEL_THREADS": "42"}).threads == 42
     assert settings.parse(given).threads >= 42
+
+
+def test_many_models_are_known_to_one_process() -> None:
+    given = {"SAGEMAKER_MULTI_MODEL": "true"}
+    with pytest.raises(UserError, match=r"KENNEL_PROCESSES=2 .* SAGEMAKER_MULTI_MODEL"):
+        settings.parse(given | {"KENNEL_PROCESSES": "2"})
+    assert settings.parse(given).processes == 1
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ class Loading:
     """The one model of a server, once it is there."""
 
     def __init__(
-        self, load: Callable[[], Model], on_failure: Callable[[BaseException], None]
+        self,
+        load: Callable[[], Model],
+        on_failure: Callable[[BaseException], None],
+        on_loaded: Callable[[], None] = lambda: None,
     ) -> None:
         self.model: Model | None = None
         """None until the model has given its first right answers."""
@@ -20,6 +23,7 @@ class Loading:
         """How long it took to load."""
         self._load = load
         self._on_failure = on_failure
+        self._on_loaded = on_loaded
         # Not a daemon: a process that ends while native code compiles in a thread may crash.
         self._thread = threading.Thread(target=self._run, name="model-loader", daemon=False)
 
@@ -52,3 +56,4 @@ class Loading:
             return
         self.seconds = time.monotonic() - started
         self.model = model
+        self._on_loaded()
