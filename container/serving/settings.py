@@ -38,7 +38,7 @@ class Settings:
     port: int = _variable("SAGEMAKER_BIND_TO_PORT", "8080", Integer(1, 65535), "port to listen on")
     max_payload_mb: int = _variable("SAGEMAKER_MAX_PAYLOAD_IN_MB", "6", Integer(0, 100), "largest request in MB; 0 means 100")
     threads: int = _variable("KENNEL_THREADS", "", Integer(LEAST_THREADS, 512), "requests worked on at once, with two for pings; by default 4 for each processor and at least 32")
-    processes: int = _variable("KENNEL_PROCESSES", "1", Integer(1, 64), "processes that answer, each with a model of its own: under load two answer more on two processors than one does, for 1.7 times the memory; with torch there is one for each GPU in any case")
+    processes: int = _variable("KENNEL_PROCESSES", "1", Integer(1, 64), "processes that share the processors and the clients, each with a model of its own: many clients are answered faster, one alone slower, for more memory; with torch there is one for each GPU in any case")
     patience: int = _variable("KENNEL_PATIENCE", "20", Integer(1, 3600), "seconds that an image waits for its turn at most; who would wait longer is answered 503 at once")
     seconds: int = _variable("KENNEL_REQUEST_SECONDS", "", Integer(1, 3600), "time for all images of one request; by default 60, and 600 in batch transform")
     script: bool = _variable("KENNEL_SCRIPT", "false", Flag(), "run the model's own code/inference.py, with all the rights of this server")
@@ -57,6 +57,11 @@ class Settings:
     def model_dir(self) -> Path:
         """Where SageMaker unpacks `model.tar.gz`."""
         return self.base_dir / "model"
+
+    @property
+    def processors(self) -> int:
+        """How many one of the server's processes computes on."""
+        return max(1, processors.available() // self.processes)
 
     @property
     def runs_torch(self) -> bool:

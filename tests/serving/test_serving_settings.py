@@ -103,3 +103,8 @@ def test_nvidia_devices(
     chosen = {name: settings.parse({"KENNEL_ENGINE": name}) for name in ("auto", "openvino")}
     assert chosen["auto"].runs_torch == (count > 0)
     assert not chosen["openvino"].runs_torch
+
+
+def test_processes_share_the_processors(machine: Path) -> None:
+    for processes, each in ((1, 8), (2, 4), (3, 2), (16, 1)):
+        assert settings.parse({"KENNEL_PROCESSES": str(processes)}).processors == each

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from container import allocation, artifact, int8, openvino_resnet, processors, resnet
+from container import allocation, artifact, int8, openvino_resnet, resnet
 from container.artifact import Facts, Int8
 from container.errors import UserError
 from container.serving.models import memory
@@ -108,7 +108,7 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
         return engine
     if settings.precision in ("auto", "int8") and facts.int8 is not None:
         try:
-            return _int8_engine(directory, facts, facts.int8)
+            return _int8_engine(settings, directory, facts, facts.int8)
         except UserError as error:
             if settings.precision == "int8":
                 raise
@@ -122,7 +122,7 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
     from container.serving.engines.openvino_engine import OpenVinoEngine
 
     weights = _weights(directory, facts)
-    engine = OpenVinoEngine(facts, weights, settings.precision, processors.available())
+    engine = OpenVinoEngine(facts, weights, settings.precision, settings.processors)
     check_answers(engine, facts.reference_scores, facts)
     return engine
 
@@ -154,12 +154,12 @@ def _weights(directory: Path, facts: Facts) -> dict[str, NDArray[Any]]:
     return weights
 
 
-def _int8_engine(directory: Path, facts: Facts, recorded: Int8) -> Engine:
+def _int8_engine(settings: Settings, directory: Path, facts: Facts, recorded: Int8) -> Engine:
     from container.serving.engines.openvino_engine import OpenVinoEngine
 
     weights = dict(artifact.load_int8(directory, recorded))
     int8.check(facts.architecture, len(facts.classes), weights)
-    engine = OpenVinoEngine(facts, weights, "int8", processors.available())
+    engine = OpenVinoEngine(facts, weights, "int8", settings.processors)
     check_answers(engine, recorded.reference_scores, facts)
     return engine
 
