@@ -53,21 +53,20 @@ def test_frozen_and_trained_layers_together_are_the_torch_network(architecture: 
         assert torch.allclose(network(pixels), scores, rtol=1e-3, atol=1e-3)
 
 
+def of_rows(rows: torch.Tensor) -> FrozenImages:
+    """Images of one view each, of which the frozen layers made these rows."""
+    stored = StoredRows()
+    if len(rows):
+        stored.add([(n.to_bytes(2, "big"), PLAIN) for n in range(len(rows))], rows)
+    positions, labels = np.arange(len(rows))[:, np.newaxis], np.zeros(len(rows), np.int64)
+    return FrozenImages(stored, positions, labels, DecodedLater((), 32), (), ())
+
+
 def test_a_head_sees_features_of_mean_0_and_variance_1() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(3000, 512, generator=generator) * torch.rand(512, generator=generator) + 5
     rows[:, 0] = 7
-    stored = StoredRows()
-    stored.add([(bytes([n % 256, n // 256]), PLAIN) for n in range(3000)], rows)
-    images = FrozenImages(
-        stored,
-        np.arange(3000).reshape(1500, 2),
-        np.zeros(1500, np.int64),
-        DecodedLater((), 32),
-        (),
-        (),
-    )
-    head = Head(torch_resnet.build("resnet18", 3), Moments.of(images, 512, World()))
+    head = Head(torch_resnet.build("resnet18", 3), Moments.of(of_rows(rows), 512, World()))
     seen = (rows - head.mean) / head.deviation
     assert torch.allclose(seen.mean(0), torch.zeros(512), atol=1e-3)
     assert (seen[:, 0] == 0).all()
@@ -78,18 +77,7 @@ def test_a_head_sees_features_of_mean_0_and_variance_1() -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_images_for_a_variance_leave_features_as_they_come(count: int) -> None:
-    stored = StoredRows()
-    if count:
-        stored.add([(b"one", PLAIN)], torch.full((1, 512), 3.0))
-    images = FrozenImages(
-        stored,
-        np.zeros((count, 1), np.int64),
-        np.zeros(count, np.int64),
-        DecodedLater((), 32),
-        (),
-        (),
-    )
-    moments = Moments.of(images, 512, World())
+    moments = Moments.of(of_rows(torch.full((count, 512), 3.0)), 512, World())
     assert (moments.mean == 3.0 * count).all()
     assert (moments.deviation == 1).all()
 
