@@ -15,7 +15,7 @@ from benchmarks.load import measure
 from benchmarks.serving import CLASSES, PREPROCESSING, write_artifact
 from benchmarks.serving_processes import Server, kennel
 from benchmarks.table import Row, middle
-from container import artifact
+from container import artifact, processors
 from container.serving.engines.cuda_graphs import GraphRecorder
 from container.serving.engines.torch_engine import BATCH, TorchEngine
 
@@ -82,7 +82,7 @@ def _serve(server: Server, body: bytes, clients: int, seconds: float) -> _Served
 
 def _engine(directory: Path, *, graphs: bool) -> TorchEngine:
     facts, weights = artifact.load(directory)
-    return TorchEngine(facts, dict(weights), "auto", 0, graphs=graphs)
+    return TorchEngine(facts, dict(weights), "auto", 0, processors.available(), graphs=graphs)
 
 
 def _resident(engine: TorchEngine) -> Callable[[], None]:

@@ -19,6 +19,7 @@ from container.serving.explanation.activations import Square
 from container.serving.explanation.explainer import Explainer
 from container.serving.explanation.explanation import Explanation
 from container.serving.explanation.wanted import Method
+from container.serving.fair_threads import FairThreads, fair_threads
 from container.serving.settings import Settings
 
 EncodedOrPixels = bytes | Pixels
@@ -39,11 +40,14 @@ class Classifier:
         *,
         limit: int,
         patience: float,
+        threads: FairThreads,
         explainer: Explainer | None = None,
     ) -> None:
         """At most `limit` images wait for a turn, and none longer than `patience` seconds."""
         self.facts = facts
         self.engine = network
+        self.threads = threads
+        """For requests of several images; other models may have the same."""
         self._explainer = explainer
         # A decoded image may take hundreds of megabytes, whatever the size of its file.
         self._turns = Turns(network.lanes, limit=limit, patience=patience)
@@ -137,5 +141,10 @@ def load(settings: Settings, slot: int, directory: Path | None = None) -> Classi
     network = engine.load(settings, place, facts, slot)
     explainer = Explainer(settings, place, facts, network.scores, slot)
     return Classifier(
-        facts, network, limit=settings.threads, patience=settings.patience, explainer=explainer
+        facts,
+        network,
+        limit=settings.threads,
+        patience=settings.patience,
+        threads=fair_threads(settings.processors),
+        explainer=explainer,
     )

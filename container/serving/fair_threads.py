@@ -1,7 +1,6 @@
 """The threads that requests of several images share, and what waits for them.
 
 There is one for each processor, so that such requests leave the processors to those of one image.
-They are made in the worker process, since threads do not survive a fork.
 """
 
 import functools
@@ -12,7 +11,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from container import processors
 from container.serving.engines.turns import SMOOTHING, OverloadedError
 
 AHEAD = 2
@@ -81,12 +79,15 @@ class FairThreads:
 _making = threading.Lock()
 
 
-def fair_threads() -> FairThreads:
-    """This process's."""
+def fair_threads(count: int) -> FairThreads:
+    """This process's, which all its models share: `count` threads, the same at every call.
+
+    They start with their first work, in the worker process, since threads do not survive a fork.
+    """
     with _making:
-        return _made()
+        return _made(count)
 
 
 @functools.cache
-def _made() -> FairThreads:
-    return FairThreads(processors.available())
+def _made(count: int) -> FairThreads:
+    return FairThreads(count)

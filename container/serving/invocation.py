@@ -12,7 +12,6 @@ from container.images import ImageError
 from container.serving import answer
 from container.serving.classifier import Classifier
 from container.serving.explanation import response
-from container.serving.fair_threads import fair_threads
 from container.serving.inputs import payload
 from container.serving.inputs.items import OUT_OF_TIME, Item, Outcome
 
@@ -104,7 +103,7 @@ def predict_all(classifier: Classifier, items: list[Item], seconds: float) -> li
     work = partial(_predict_until, classifier, time.monotonic() + seconds)
     if len(items) == 1:  # it waits for its turn as any other image does, and for no list
         return [work(items[0])]
-    return fair_threads().map(work, items, patience=classifier.patience)
+    return classifier.threads.map(work, items, patience=classifier.patience)
 
 
 def _predict_until(classifier: Classifier, deadline: float, item: Item) -> Outcome:

@@ -21,7 +21,6 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.errors import HaltServer
 
-from container import processors
 from container.allocation import share_one_heap
 from container.errors import UserError
 from container.serving.draining import ignore_new_clients
@@ -91,13 +90,6 @@ def _listen(port: int) -> socket.socket:
     return listener
 
 
-def _workers(settings: Settings) -> int:
-    """One process for each GPU, or as many as wanted; only one process can know all models."""
-    if settings.multi_model or not settings.runs_torch:
-        return settings.processes
-    return max(1, processors.nvidia_devices())
-
-
 def _writable_directory() -> str:
     """Where workers keep their sign of life, best in memory: a slow disk looks like a hang.
 
@@ -118,7 +110,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._options = {
             "bind": f"fd://{listener.detach()}",
             "worker_class": Worker,
-            "workers": _workers(settings),
+            "workers": settings.workers,
             "threads": settings.threads + THREADS_FOR_BODIES,
             "timeout": HANG_SECONDS,
             "graceful_timeout": GRACEFUL_SECONDS,
@@ -193,7 +185,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
         self._slot = worker.slot
         self._worker = worker
         # Alone it answers pings while it loads; of several, those that are ready answer.
-        worker.waits = _workers(self._settings) > 1
+        worker.waits = self._settings.workers > 1
 
     def _check_child(self, master: "_Master", _worker: Any) -> None:
         """A worker that dies is replaced, unless no worker has ever loaded the model."""

@@ -59,9 +59,16 @@ class Settings:
         return self.base_dir / "model"
 
     @property
+    def workers(self) -> int:
+        """Processes that answer: as many as wanted, and with torch one for each GPU."""
+        if self.multi_model or not self.runs_torch:
+            return self.processes  # of many models only one process can know them all
+        return max(1, processors.nvidia_devices())
+
+    @property
     def processors(self) -> int:
-        """How many one of the server's processes computes on."""
-        return max(1, processors.available() // self.processes)
+        """How many one of the processes that answer computes on."""
+        return max(1, processors.available() // self.workers)
 
     @property
     def runs_torch(self) -> bool:

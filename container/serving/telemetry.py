@@ -13,7 +13,6 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from container.serving.classifier import Classifier
-from container.serving.fair_threads import fair_threads
 
 LATENCY_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 IMAGE_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
@@ -101,10 +100,11 @@ class _Engines(Collector):
 
     def collect(self) -> Iterator[Metric]:
         present = self._classifiers()
+        shared = {classifier.threads for classifier in present}
         yield GaugeMetricFamily(
             "kennel_images_waiting",
             "Images that wait to be prepared or scored",
-            value=sum(classifier.waiting for classifier in present) + fair_threads().waiting,
+            value=sum(each.waiting for each in present) + sum(each.waiting for each in shared),
         )
         yield GaugeMetricFamily(
             "kennel_images_running",

@@ -15,6 +15,8 @@ from werkzeug.test import TestResponse
 from container.serving import settings
 from container.serving.app import create_app
 from container.serving.classifier import Classifier
+from container.serving.engines.engine import Engine
+from container.serving.fair_threads import FairThreads
 from container.serving.models.loading import Loading
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -319,6 +321,12 @@ def test_execution_parameters_keep_within_the_service_s_product(megabytes: str) 
     assert 1 <= answer["MaxConcurrentTransforms"] * answer["MaxPayloadInMB"] <= 100
 
 
+def _classifier(engine: Engine, *, limit: int) -> Classifier:
+    """What the small model's network is replaced by, in its place."""
+    facts = serving_artifacts.loaded().facts
+    return Classifier(facts, engine, limit=limit, patience=1, threads=FairThreads(1))
+
+
 def test_our_own_fault_is_500_without_internals(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         name = precision = "broken"
@@ -327,7 +335,7 @@ def test_our_own_fault_is_500_without_internals(caplog: pytest.LogCaptureFixture
         def scores(self, images: object, present: int = 1) -> Any:
             raise RuntimeError("secret of the house")
 
-    model = Classifier(serving_artifacts.loaded().facts, Broken(), limit=1, patience=1)
+    model = _classifier(Broken(), limit=1)
     client = serving_artifacts.client(model)
     response = client.post("/invocations", data=JPEG, content_type="image/jpeg")
     assert response.status_code == 500
@@ -350,7 +358,7 @@ def test_when_all_threads_are_busy_pings_are_answered_and_invocations_refused() 
             statuses.append(inner.status_code)
             return np.zeros((1, len(CLASSES)), np.float32)
 
-    model = Classifier(serving_artifacts.loaded().facts, Reentrant(), limit=1, patience=1)
+    model = _classifier(Reentrant(), limit=1)
     client = serving_artifacts.client(model, KENNEL_THREADS="4")
     outer = client.post("/invocations", data=JPEG, content_type="image/jpeg")
     assert outer.status_code == 200
@@ -371,7 +379,7 @@ def test_who_would_wait_too_long_is_told_at_once_when_to_come_again() -> None:
             return np.zeros((1, len(CLASSES)), np.float32)
 
     refused: list[Any] = []
-    model = Classifier(serving_artifacts.loaded().facts, Nested(), limit=0, patience=1)
+    model = _classifier(Nested(), limit=0)
     client = serving_artifacts.client(model)
     outer = client.post("/invocations", data=JPEG, content_type="image/jpeg")
     assert outer.status_code == 200

@@ -44,7 +44,7 @@ def test_the_torch_engine_is_the_trained_network() -> None:
     with torch.inference_mode():
         inputs = model.normalise(torch.from_numpy(images), facts.preprocessing)
         truth = network(inputs).numpy()
-    scores = TorchEngine(facts, dict(weights), "float32", 0).scores(images)
+    scores = TorchEngine(facts, dict(weights), "float32", 0, 2).scores(images)
     assert np.abs(scores - truth).max() < 1e-4 * np.abs(truth).max()
 
 
@@ -53,7 +53,7 @@ def test_openvino_repeats_torch_s_answers(architecture: str) -> None:
     weights = serving_artifacts.random_weights(architecture, len(CLASSES))
     facts = serving_artifacts.facts(architecture, 32)
     images = artifact.reference_images(facts.preprocessing)
-    truth = TorchEngine(facts, dict(weights), "float32", 0).scores(images)
+    truth = TorchEngine(facts, dict(weights), "float32", 0, 2).scores(images)
     largest = np.abs(truth).max()
     assert np.abs(truth[0] - truth[1]).max() > 0.01 * largest, "the images must differ"
     exact = OpenVinoEngine(facts, dict(weights), "float32", 2)
@@ -79,7 +79,7 @@ def test_alone_or_in_a_crowd_the_answer_is_the_same(processors: int) -> None:
 def test_torch_s_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     facts = serving_artifacts.facts("resnet18", 32)
     weights = serving_artifacts.random_weights("resnet18", len(CLASSES))
-    in_torch = TorchEngine(facts, weights, "float32", 0)
+    in_torch = TorchEngine(facts, weights, "float32", 0, 2)
     images = np.repeat(artifact.reference_images(facts.preprocessing), 3, axis=0)
     whole = in_torch.scores(images)
     monkeypatch.setattr("container.serving.engines.torch_engine.BATCH", 4)

@@ -79,8 +79,7 @@ def test_a_list_of_one_image_waits_for_no_list(
     monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     busy = FairThreads(1)
-    monkeypatch.setattr(invocation, "fair_threads", lambda: busy)
-    monkeypatch.setattr("container.serving.telemetry.fair_threads", lambda: busy)
+    monkeypatch.setattr(serving_artifacts.loaded(), "threads", busy)
     client = serving_artifacts.client()
     with ThreadPoolExecutor() as pool:
         pool.submit(busy.map, lambda one: gate.wait(30), [1] * 9, patience=60)
@@ -96,7 +95,7 @@ def test_several_images_are_answered_503_where_there_is_too_much_to_do(
     monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     busy = FairThreads(1)
-    monkeypatch.setattr(invocation, "fair_threads", lambda: busy)
+    monkeypatch.setattr(serving_artifacts.loaded(), "threads", busy)
     monkeypatch.setattr(busy, "_average", 100.0)
     with ThreadPoolExecutor() as pool:
         pool.submit(busy.map, lambda one: gate.wait(30), [1] * 9, patience=1000)

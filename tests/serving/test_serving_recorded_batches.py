@@ -172,7 +172,7 @@ def pair() -> tuple[TorchEngine, TorchEngine]:
 def engine(architecture: str, *, graphs: bool = True, precision: str = "auto") -> TorchEngine:
     facts = serving_artifacts.facts(architecture, 64)
     weights = serving_artifacts.random_weights(architecture, len(CLASSES))
-    made = TorchEngine(facts, weights, precision, 0, graphs=graphs)  # type: ignore[arg-type]  # one of two
+    made = TorchEngine(facts, weights, precision, 0, 2, graphs=graphs)  # type: ignore[arg-type]  # one of two
     assert ("graphs" in made.name) == graphs, "capturing failed; the log says why"
     return made
 
@@ -244,7 +244,7 @@ logging.basicConfig()
 facts = serving_artifacts.facts("resnet18", 64)
 weights = serving_artifacts.random_weights("resnet18", len(facts.classes))
 images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
-before = TorchEngine(facts, dict(weights), "auto", 0)
+before = TorchEngine(facts, dict(weights), "auto", 0, 2)
 truth = before.scores(images)
 forward = _Forward.__call__
 
@@ -255,7 +255,7 @@ def waits(self, images):
 
 _Forward.__call__ = waits
 for _ in range(2):
-    network = TorchEngine(facts, dict(weights), "auto", 0)
+    network = TorchEngine(facts, dict(weights), "auto", 0, 2)
     assert "graphs" not in network.name
     for engine in (network, before):
         assert np.allclose(engine.scores(images), truth, rtol=2e-2, atol=2e-2)

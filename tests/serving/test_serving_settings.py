@@ -108,3 +108,19 @@ def test_nvidia_devices(
 def test_processes_share_the_processors(machine: Path) -> None:
     for processes, each in ((1, 8), (2, 4), (3, 2), (16, 1)):
         assert settings.parse({"KENNEL_PROCESSES": str(processes)}).processors == each
+
+
+def test_one_process_for_each_gpu_and_its_share_of_the_processors(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("nvidia0", "nvidia1"):
+        (machine / name).touch()
+    monkeypatch.setattr(processors, "DEVICES", machine)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    torch = settings.parse({"KENNEL_ENGINE": "torch", "KENNEL_PROCESSES": "8"})
+    assert (torch.workers, torch.processors) == (2, 4)
+    openvino = settings.parse({"KENNEL_ENGINE": "openvino", "KENNEL_PROCESSES": "4"})
+    assert (openvino.workers, openvino.processors) == (4, 2)
+    # Only one process can know which models are loaded.
+    many = settings.parse({"KENNEL_ENGINE": "torch", "SAGEMAKER_MULTI_MODEL": "true"})
+    assert (many.workers, many.processors) == (1, 8)

@@ -103,7 +103,8 @@ def load(settings: Settings, directory: Path, facts: Facts, slot: int) -> Engine
             raise UserError("int8 is OpenVINO's; set KENNEL_ENGINE=openvino, or another precision.")
         from container.serving.engines.torch_engine import TorchEngine
 
-        engine: Engine = TorchEngine(facts, _weights(directory, facts), settings.precision, slot)
+        weights = _weights(directory, facts)
+        engine: Engine = TorchEngine(facts, weights, settings.precision, slot, settings.processors)
         check_answers(engine, facts.reference_scores, facts)
         return engine
     if settings.precision in ("auto", "int8") and facts.int8 is not None:

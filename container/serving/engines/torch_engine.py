@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.models import ResNet
 
-from container import artifact, model, processors, torch_resnet
+from container import artifact, model, torch_resnet
 from container.artifact import Facts
 from container.errors import UserError
 from container.images import Preprocessing
+from container.processors import nvidia_devices
 from container.serving.engines.cuda_graphs import GraphRecorder
 from container.serving.engines.engine import Images, Scores
 from container.serving.engines.recorded_batches import (
@@ -43,17 +44,20 @@ class TorchEngine:
         weights: dict[str, NDArray[Any]],
         precision: Precision,
         slot: int,
+        processors: int,
         *,
         graphs: bool = True,
     ) -> None:
         """On an NVIDIA device passes are CUDA graphs, unless `graphs` says no or they fail.
 
+        As many images as there are `processors` are prepared side by side.
+
         Raises:
             UserError: torch cannot use the device, or the device not the arithmetic.
             MemoryError: the weights do not fit into the device.
         """
-        self.lanes = processors.available()
-        self._device = _device(slot)
+        self.lanes = processors
+        self._device = _device(slot, processors)
         dtype = _dtype(self._device, precision)
         self._turn = threading.Lock()
         self.precision = str(dtype).removeprefix("torch.")
@@ -113,10 +117,10 @@ class _Forward:
         return scores.float()
 
 
-def _device(slot: int) -> torch.device:
-    """This worker's device. Raises UserError."""
-    if not processors.nvidia_devices():
-        torch.set_num_threads(processors.available())
+def _device(slot: int, threads: int) -> torch.device:
+    """This worker's device; the CPU computes with so many threads. Raises UserError."""
+    if not nvidia_devices():
+        torch.set_num_threads(threads)
         return torch.device("cpu")
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]

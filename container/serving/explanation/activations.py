@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from container import artifact, processors
+from container import artifact
 from container.artifact import Facts
 from container.errors import UserError
 from container.openvino_resnet import Weights, build_model, compile_model, import_openvino
@@ -52,7 +52,9 @@ class OpenVinoNetwork:
     It is a model of its own because handing the activations out costs plain predictions 4 %.
     """
 
-    def __init__(self, directory: Path, facts: Facts, precision: Precision) -> None:
+    def __init__(
+        self, directory: Path, facts: Facts, precision: Precision, processors: int
+    ) -> None:
         weights = weights_again(directory, facts)
         self.kernel = weights["fc.weight"].astype(np.float32)
         self.bias = weights["fc.bias"].astype(np.float32)
@@ -60,14 +62,14 @@ class OpenVinoNetwork:
         compiled = compile_model(
             _with_activations(model),
             precision=precision,
-            threads=processors.available(),
+            threads=processors,
             streams=1,
         )
         self._request = compiled.create_infer_request()
         self._turn = threading.Lock()
 
     def activations(self, square: Square) -> tuple[Scores, Activations]:
-        """One image at a time, by all processors."""
+        """One image at a time, by all processors of this process."""
         with self._turn:
             self._request.get_input_tensor().data[0] = square
             self._request.infer()  # releases the GIL

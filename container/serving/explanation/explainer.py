@@ -101,8 +101,9 @@ class Explainer:
             self._slow.release()
 
     def _load_openvino(self) -> Network:
+        precision, processors = self._settings.precision, self._settings.processors
         return self._loaded_again(
-            0, lambda: OpenVinoNetwork(self._directory, self._facts, self._settings.precision)
+            0, lambda: OpenVinoNetwork(self._directory, self._facts, precision, processors)
         )
 
     def _load_torch(self) -> "TorchNetwork":
