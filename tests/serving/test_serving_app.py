@@ -179,6 +179,7 @@ def test_csv_of_scores() -> None:
 def test_csv_of_ranked_labels() -> None:
     response = post(encoded(photograph(), "PNG"), headers={"Accept": "text/csv; verbose=true"})
     rows = list(csv.reader(io.StringIO(response.text)))
+    assert "\r" not in response.text
     assert {label for label, _ in rows} == set(CLASSES)
     values = [float(value) for _, value in rows]
     assert values == sorted(values, reverse=True)

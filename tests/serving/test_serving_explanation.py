@@ -12,6 +12,7 @@ import numpy as np
 import planted_evidence
 import pytest
 import serving_artifacts
+import serving_requests as bodies
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -27,6 +28,8 @@ from container.images import Preprocessing
 from container.serving import classifier, settings
 from container.serving.explanation import deadline, picture, view
 from container.serving.explanation.explanation import Explanation
+from container.serving.inputs.items import OUT_OF_TIME
+from container.serving.invocation import Pipeline
 from container.serving.models import memory
 
 ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
@@ -172,6 +175,29 @@ def test_each_image_of_several_has_its_own(random_client: FlaskClient) -> None:
     several = ask(random_client, npy(np.stack(images)))
     for image, answer in zip(images, several, strict=True):
         assert answer == ask(random_client, npy(image))
+
+
+def test_what_of_several_cannot_be_explained_is_an_error_in_its_place(
+    random_client: FlaskClient,
+) -> None:
+    image = encoded(photograph(), "PNG")
+    response = random_client.post(
+        "/invocations",
+        data=bodies.zipped([("größer.png", image), ("schräg.png", b"no image")]),
+        content_type="application/zip",
+        headers={"Accept": "application/jsonlines; explain=cam"},
+    )
+    explained, error = map(json.loads, response.text.splitlines())
+    assert explained == {"name": "größer.png", **ask(random_client, image)}
+    assert error.keys() == {"name", "error"}
+    assert error["name"] == "schräg.png"
+    assert "not an image" in error["error"]
+
+
+def test_images_whose_time_is_used_up_are_errors_in_their_place() -> None:
+    late = serving_artifacts.serving_client(Pipeline(serving_artifacts.loaded(), seconds=-1))
+    answers = ask(late, npy(np.stack([np.asarray(photograph(seed)) for seed in range(2)])))
+    assert answers == [{"error": OUT_OF_TIME}] * 2
 
 
 def test_the_overlay_is_a_picture_of_the_whole_image(random_client: FlaskClient) -> None:

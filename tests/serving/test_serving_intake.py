@@ -1,6 +1,7 @@
 """How many bodies may be on their way, and what room they take together."""
 
 import io
+import math
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,7 +12,7 @@ from flask.testing import FlaskClient
 from serving_artifacts import encoded, photograph
 from werkzeug.test import TestResponse
 
-from container.serving import settings
+from container.serving import intake, settings
 
 PHOTOGRAPH = encoded(photograph())
 MEGABYTE = 2**20
@@ -68,6 +69,31 @@ def test_bodies_together_take_no_more_room_than_the_largest_of_those_that_are_wo
             body.go_on.set()
         assert [answer.result().status_code for _, answer in begun] == [400, 400]
     assert post(client, bytes(MEGABYTE // 2)).status_code == 400, "there is room again"
+
+
+class Endless(io.RawIOBase):
+    """A body that goes on for ever, or for so many bytes, after which the connection breaks off."""
+
+    def __init__(self, breaks_after: float = math.inf) -> None:
+        self.taken = 0
+        self._breaks_after = breaks_after
+
+    def readinto(self, buffer: Any) -> int:
+        if self.taken >= self._breaks_after:
+            raise ConnectionResetError
+        self.taken += len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("breaks_after", [math.inf, 8 * MEGABYTE])
+def test_too_large_a_body_is_taken_from_its_client_as_far_as_is_sensible(
+    client: FlaskClient, breaks_after: float
+) -> None:
+    body = Endless(breaks_after)
+    refused = post(client, body)
+    assert refused.status_code == 413
+    most = min(breaks_after, MEGABYTE + intake.MAX_DISCARDED)
+    assert most <= body.taken < most + MEGABYTE
 
 
 def test_as_many_bodies_are_on_their_way_as_leave_threads_for_pings(client: FlaskClient) -> None:

@@ -62,6 +62,7 @@ def test_images_batches_queues_and_the_model_are_shown(client: FlaskClient) -> N
     assert seen["kennel_batch_images_bucket", "+Inf"] >= seen["kennel_batch_images_bucket", "1"]
     assert seen["kennel_requests_running",] == 0
     assert seen["kennel_images_waiting",] == 0
+    assert seen["kennel_images_running",] == 0
     assert seen["kennel_models_loaded",] == 1
     assert seen["kennel_model_load_seconds",] >= 0
 

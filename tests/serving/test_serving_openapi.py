@@ -1,11 +1,12 @@
 """`/openapi.json` names every route, and requests made from it get the answers that it promises."""
 
+import functools
 import json
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import openapi_spec_validator
 import pytest
 import schemathesis
 import serving_artifacts
@@ -42,7 +43,9 @@ def one_model() -> Flask:
 
 def many_models() -> Flask:
     given = server_settings.parse({"SAGEMAKER_MULTI_MODEL": "true"})
-    table = ModelTable(Path("/nonexistent"), partial(served.load, given, 0), lambda directory: 0)
+    table = ModelTable(
+        Path("/nonexistent"), functools.partial(served.load, given, 0), lambda directory: 0
+    )
     return create_app(table, given)
 
 
@@ -67,6 +70,16 @@ def test_every_route_is_described_and_nothing_else(mode: str) -> None:
         if method not in ("HEAD", "OPTIONS")
     }
     assert described == served_routes
+
+
+@pytest.mark.parametrize("mode", APPS)
+def test_the_document_keeps_to_openapi_and_all_that_it_refers_to_is_in_it(mode: str) -> None:
+    document = json.loads(Client(APPS[mode]()).get("/openapi.json").data)
+    openapi_spec_validator.validate(document)
+    references = re.findall(r'"\$ref": "#/([^"]+)"', json.dumps(document))
+    assert references
+    for reference in references:
+        assert functools.reduce(lambda part, name: part[name], reference.split("/"), document)
 
 
 def test_every_media_type_is_described() -> None:

@@ -173,7 +173,7 @@ def test_what_fails_inside_the_script_is_500_and_logged(
         ("nothing = 1\n", "defines none of"),
         ("def model_fn(:\n", "SyntaxError"),
         ("import no_such_module\n", "no_such_module"),
-        ("def model_fn(model_dir): raise OSError('no weights')\n", "no weights"),
+        ("def model_fn(model_dir): raise OSError('no weights')\n", "OSError: no weights"),
         ("import sys\nsys.exit('no licence')\n", "SystemExit: no licence"),
         ("def model_fn(model_dir): raise SystemExit(3)\n", r"model_fn called sys.exit\(3\)"),
     ],

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 
 from container.serving import slow_clients
@@ -65,6 +66,22 @@ def test_a_body_that_nobody_asks_for_holds_its_thread_for_seconds_only(
         with pytest.raises(TimeoutError):
             reader.chunk()
         assert reader.gave_up
+
+
+def test_a_client_that_was_too_slow_is_not_waited_for_again() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        reader = slow_clients.TimedReader(here)
+        reader.expect_body()
+        reader._until = 0.0
+        there.sendall(b"too late")
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                reader.chunk()
+        reader.expect_head()
+        reader._until = 0.0
+        with pytest.raises(NoMoreData):
+            reader.chunk()
 
 
 ANSWER = bytes(range(256)) * 16 * 1024
