@@ -125,6 +125,16 @@ def test_npy_in_fortran_order() -> None:
     assert response.get_json() == pytest.approx(expected(image), abs=1e-6)
 
 
+@pytest.mark.parametrize(("version", "status"), [((1, 0), 200), ((2, 0), 200), ((3, 0), 400)])
+def test_npy_of_any_version_that_an_image_may_have(version: tuple[int, int], status: int) -> None:
+    image, buffer = photograph(), io.BytesIO()
+    np.lib.format.write_array(buffer, np.asarray(image), version)  # type: ignore[no-untyped-call]
+    response = post(buffer.getvalue(), "application/x-npy")
+    assert response.status_code == status
+    if status == 200:
+        assert response.get_json() == pytest.approx(expected(image), abs=1e-6)
+
+
 VERBOSE: list[tuple[dict[str, str], int]] = [
     ({"Accept": "application/json; verbose=true"}, 5),
     ({"Accept": "application/json;verbose=TRUE;charset=utf-8"}, 5),

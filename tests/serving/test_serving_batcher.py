@@ -78,8 +78,9 @@ def test_an_image_that_waited_too_long_is_not_scored() -> None:
         threading.Event().wait(0.05)
         engine.gate.release(10)
         assert first.result(10).item() == 1
-        with pytest.raises(OverloadedError):
+        with pytest.raises(OverloadedError) as caught:
             late.result(10)
+        assert caught.value.retry_after == 1
     assert engine.batches == [1]
 
 

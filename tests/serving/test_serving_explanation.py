@@ -1,6 +1,7 @@
 """Explanations over HTTP: what they say, in which form, and what is refused."""
 
 import base64
+import importlib
 import io
 import json
 import subprocess
@@ -26,8 +27,9 @@ from serving_artifacts import CLASSES, encoded, npy, photograph
 from container import images
 from container.images import Preprocessing
 from container.serving import classifier, settings
-from container.serving.explanation import deadline, picture, view
+from container.serving.explanation import deadline, explainer, picture, view
 from container.serving.explanation.explanation import Explanation
+from container.serving.explanation.occlusion import occlusion
 from container.serving.inputs.items import OUT_OF_TIME
 from container.serving.invocation import Pipeline
 from container.serving.models import memory
@@ -84,6 +86,7 @@ def test_the_map_s_peak_lies_on_the_planted_evidence(client: FlaskClient, method
         fruit, place = list(FRUITS)[number % 3], anywhere(generator)
         image = encoded(Image.fromarray(scene(generator, fruit, place)), "PNG")
         found = ask(client, image, f"application/json; explain={method}")["explanation"]
+        assert found["method"] == method
         assert found["label"] == fruit, "the network itself must have learnt its classes"
         cells = np.array(found["map"])
         assert list(cells.shape) == found["shape"]
@@ -344,6 +347,39 @@ def test_what_cannot_be_explained_is_said_in_a_sentence(
     assert words in sentence
 
 
+def test_while_an_image_is_explained_slowly_another_is_told_to_come_again(
+    random_client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner: list[tuple[int, str]] = []
+
+    def busy(*given: Any) -> Explanation:
+        inner.append(refusal(random_client, "application/json; explain=occlusion"))
+        return occlusion(*given)
+
+    monkeypatch.setattr(explainer, "occlusion", busy)
+    ask(random_client, encoded(photograph(), "PNG"), "application/json; explain=occlusion")
+    assert inner == [(503, "Another image is being explained; try again.")]
+
+
+def test_occlusion_shows_by_how_much_the_score_falls_where_the_image_is_hidden() -> None:
+    preprocessing = Preprocessing(image_size=28, resize_size=32)
+    image = np.zeros((28, 28, 3), np.uint8)
+    image[4:8, 8:12] = 255
+
+    def brightness(images: Any) -> Any:
+        # Kennel's neutral grey counts as black, so that only what is hidden changes the score.
+        seen = (images == 255).all(-1).mean((1, 2))
+        return np.stack([np.full(len(images), 0.5), 100 * seen], -1).astype(np.float32)
+
+    found = occlusion(brightness, image, preprocessing, None, np.inf)
+    assert found.index == 1
+    assert found.scores.tolist() == pytest.approx([0.5, 100 * 16 / 28**2])
+    # The bright cell is hidden by all four of its patches, its neighbours by what they share.
+    expected = np.zeros((7, 7))
+    expected[0:3, 1:4] = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]) * found.scores[1]
+    assert found.cells == pytest.approx(expected)
+
+
 def test_what_takes_too_long_is_given_up(
     random_client: FlaskClient, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +404,8 @@ def test_an_explanation_that_would_not_fit_into_memory_is_refused_and_prediction
     )
     assert refused.status_code == 503
     assert "10 MB are left" in refused.get_json()["error"]
+    weights = (tmp_path / "model/model.safetensors").stat().st_size
+    assert f"about {int(2.5 * weights) // 2**20} MB" in refused.get_json()["error"]
     plain = client.post("/invocations", data=encoded(photograph()), content_type="image/jpeg")
     assert plain.status_code == 200
     monkeypatch.setattr(memory, "available", lambda: None)
@@ -413,9 +451,13 @@ def test_torch_is_not_loaded_where_it_would_not_fit(
     serving_artifacts.write(tmp_path / "model")
     given = settings.parse({"KENNEL_GRADIENTS": "on"})
     served = serving_artifacts.client(classifier.load(given, 0, tmp_path / "model"))
+    accept = "application/json; explain=integrated-gradients"
     monkeypatch.setattr(memory, "available", lambda: 300 * 2**20)
+    importlib.import_module("torch")
+    assert ask(served, encoded(photograph(), "PNG"), accept), "it is loaded already"
+    served = serving_artifacts.client(classifier.load(given, 0, tmp_path / "model"))
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    status, sentence = refusal(served, "application/json; explain=integrated-gradients")
+    status, sentence = refusal(served, accept)
     assert status == 503
     assert "300 MB are left" in sentence
 

@@ -1,8 +1,10 @@
 """The threads that requests of several images share: fairness, bounds, and what is counted."""
 
+import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from polling import until
 from serving_artifacts import encoded, photograph
 
 from container.serving import fair_threads, invocation
-from container.serving.engines.turns import OverloadedError
+from container.serving.engines.turns import SMOOTHING, OverloadedError
 from container.serving.fair_threads import FairThreads
 from container.serving.inputs.items import Item
 
@@ -63,6 +65,16 @@ def test_who_would_wait_too_long_is_turned_away_and_what_waits_is_counted(
         gate.set()
         assert held.result(10) == [True] * 9
     assert shared.waiting == 0
+
+
+def test_the_average_of_what_an_image_takes_follows_the_newest_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = itertools.count()  # each image takes a second by this clock
+    monkeypatch.setattr(fair_threads, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    shared = FairThreads(1)
+    shared.map(lambda one: one, [1, 2, 3], patience=1)
+    assert shared._average == pytest.approx(1 - (1 - SMOOTHING) ** 3)
 
 
 def test_a_failure_leaves_nothing_behind() -> None:

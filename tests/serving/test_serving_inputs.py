@@ -169,17 +169,17 @@ def test_what_is_no_such_body_is_refused_with_a_sentence(case: str) -> None:
 
 
 def test_too_many_images_are_413() -> None:
-    too_many = items.MAX_IMAGES + 1
-    records = items.MAX_RECORDS + 1
-    for body, content_type in (
-        (bodies.form(*[b"x"] * too_many), bodies.FORM_TYPE),
-        (bodies.document(*[b"x"] * too_many), "application/json"),
-        (bodies.lines(*[b"x"] * records), "application/jsonlines"),
-        (bodies.tar((str(n), b"x") for n in range(records)), "application/x-tar"),
-        (bodies.zipped((str(n), b"x") for n in range(records)), "application/zip"),
+    images, records = items.MAX_IMAGES, items.MAX_RECORDS
+    for body, content_type, most in (
+        (bodies.form(*[b"x"] * (images + 1)), bodies.FORM_TYPE, images),
+        (bodies.document(*[b"x"] * (images + 1)), "application/json", images),
+        (bodies.lines(*[b"x"] * (records + 1)), "application/jsonlines", records),
+        (bodies.tar((str(n), b"x") for n in range(records + 1)), "application/x-tar", records),
+        (bodies.zipped((str(n), b"x") for n in range(records + 1)), "application/zip", records),
     ):
         response = post(body, content_type)
         assert response.status_code == 413, content_type
+        assert str(most) in response.get_json()["error"]
 
 
 def seconds(body: bytes, content_type: str) -> tuple[float, TestResponse]:

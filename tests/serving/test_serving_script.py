@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import serving_artifacts
 from flask.testing import FlaskClient
@@ -142,6 +143,15 @@ def test_output_fn_gets_kennel_s_probabilities(model: Path) -> None:
     assert response.mimetype == "text/plain"
     assert float(response.text) == pytest.approx(max(expected), abs=1e-4)
     assert post(server, b"no image").status_code == 400
+
+
+def test_output_fn_gets_a_row_for_each_of_several_images(model: Path) -> None:
+    server = client(model, "def output_fn(scores, accept): return f'{scores.shape}'\n")
+    two = serving_artifacts.npy(np.zeros((2, 40, 40, 3), np.uint8))
+    for body, shape in ((two, "(2, 5)"), (PHOTOGRAPH, "(5,)")):
+        kind = "application/x-npy" if body is two else "image/jpeg"
+        assert post(server, body, kind, "text/plain").text == shape
+    assert server.get("/ping").get_json()["engine"] == "code/inference.py (output_fn)"
 
 
 def test_a_model_of_its_own_is_called(tmp_path: Path) -> None:

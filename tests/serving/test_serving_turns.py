@@ -66,8 +66,9 @@ def test_who_would_wait_too_long_is_turned_away_before_waiting() -> None:
 def test_who_has_waited_too_long_leaves_the_queue_and_loses_no_lane() -> None:
     turns = Turns(1, limit=10, patience=0.05)
     with turns:
-        with pytest.raises(OverloadedError), turns:
+        with pytest.raises(OverloadedError) as caught, turns:
             pass
+        assert caught.value.retry_after == 1
         assert (turns.running, turns.waiting) == (1, 0)
     with turns:
         assert turns.running == 1
