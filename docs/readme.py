@@ -1,5 +1,6 @@
 """Write the parts of the README that the code knows best: `python -m docs.readme [--check]`."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,25 @@ from docs.architecture import DOORS, PACKAGES, ROOT, first_sentence
 from docs.sections import Sections, main
 
 PAGE = ROOT / "README.md"
+FEATURES = (
+    "trains from a folder of images, no code",
+    "networks",
+    "several labels for an image",
+    "several machines",
+    "tuning, with no account",
+    "rules that watch the training",
+    "HTTP on a laptop, without an account",
+    "many models in one process",
+    "explanations of an answer",
+    "gRPC",
+    "CPU engine without torch",
+    "loads without running code of the artifact",
+    "frameworks other than torch",
+    "tasks other than classification",
+    "run in production by others",
+)
+"""Rows of docs/comparison.md, those where Kennel lacks something among them."""
+_NOTE = re.compile(r" \[\d+\]")
 
 
 def file_map() -> str:
@@ -24,7 +44,19 @@ def _map_line(path: Path) -> str:
     return f"{name:<24} {first_sentence(path / '__init__.py' if path.is_dir() else path)}"
 
 
-SECTIONS: Sections = {"speed": benchmarks.few_rows, "files": file_map}
+def few_features() -> str:
+    """The comparison's table in short: some of its rows, without its notes."""
+    page = (ROOT / "docs/comparison.md").read_text()
+    head, line, *rows = [row for row in page.splitlines() if row.startswith("|")]
+    named = {row.split("|")[1].strip(): row for row in rows}
+    return "\n".join([head, line, *(_NOTE.sub("", named[feature]) for feature in FEATURES)])
+
+
+SECTIONS: Sections = {
+    "speed": benchmarks.few_rows,
+    "features": few_features,
+    "files": file_map,
+}
 
 if __name__ == "__main__":
     main(PAGE, SECTIONS, sys.argv[1:])
