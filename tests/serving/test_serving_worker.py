@@ -1,5 +1,6 @@
 """How long a thread stays with a connection, with a body, and with an answer."""
 
+import io
 import select
 import socket
 import threading
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
+from hypothesis import given
+from hypothesis import strategies as st
 
 from container.serving import slow_clients
 from container.serving import worker as worker_module
+from container.serving.whole_body import WholeBody
 from container.serving.worker import Worker
 
 
@@ -66,6 +70,30 @@ def test_a_body_that_nobody_asks_for_holds_its_thread_for_seconds_only(
         with pytest.raises(TimeoutError):
             reader.chunk()
         assert reader.gave_up
+
+
+@given(
+    st.integers(0, 3 * slow_clients.PIECE),
+    st.lists(st.integers(0, 2 * slow_clients.PIECE) | st.integers(0, 9), max_size=6),
+    st.sampled_from([None, -1, 10**9]),
+)
+def test_a_body_is_read_as_from_a_file_in_few_pieces(
+    length: int, sizes: list[int], rest: int | None
+) -> None:
+    data = bytes(range(256)) * (length // 256) + bytes(length % 256)
+    file, sent, asked = io.BytesIO(data), io.BytesIO(data), []
+
+    def read(size: int) -> bytes:
+        asked.append(size)
+        return sent.read(size)
+
+    body = WholeBody(SimpleNamespace(read=read))
+    for size in sizes:
+        assert body.read(size) == file.read(size)
+    assert len(asked) <= len([size for size in sizes if size])
+    assert min(asked, default=slow_clients.PIECE) >= slow_clients.PIECE
+    assert body.read(rest) == file.read(rest)
+    assert body.read(1) == b""
 
 
 def test_a_client_that_was_too_slow_is_not_waited_for_again() -> None:
