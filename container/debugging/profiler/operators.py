@@ -1,6 +1,7 @@
 """Every operator of a few steps, timed by torch's own profiler: a table and a trace."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,9 @@ class OperatorProfiler:
         activities = [torch.profiler.ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(torch.profiler.ProfilerActivity.CUDA)
+        else:
+            # torch's profiler writes its own lines, and on a CPU an error that there is no GPU.
+            os.environ.setdefault("KINETO_LOG_LEVEL", "6")
         self._profiler = torch.profiler.profile(activities=activities)
         self._profiler.start()
 

@@ -113,7 +113,8 @@ class Overfit(Rule):
     advice: ClassVar = (
         "More images help most; else stronger augmentation (flip, mixup; a lower crop-scale where "
         "there are random crops: with trainable=all, views=0 or more than two views), fewer "
-        "epochs, more weight-decay, a frozen backbone (trainable=head), or a smaller network."
+        "epochs, more weight-decay, a smaller network, or, where it is trained, a frozen backbone "
+        "(trainable=head)."
     )
     collections: ClassVar = ("losses",)
 
