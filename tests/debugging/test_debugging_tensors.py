@@ -146,8 +146,14 @@ def _sample() -> bytes:
 
 
 def test_reading_is_fast(written: Tensors) -> None:
-    started = time.process_time()
-    read = Tensors(written.directory)
-    seconds = time.process_time() - started
-    count = sum(len(read.steps(name, mode)) for name in read.names("") for mode in (TRAIN, EVAL))
-    assert seconds / count < 0.005
+    def seconds() -> float:
+        started = time.process_time()
+        Tensors(written.directory)
+        return time.process_time() - started
+
+    # The best of some: what other tests have left for the garbage collector may come in between.
+    best = min(seconds() for _ in range(3))
+    count = sum(
+        len(written.steps(name, mode)) for name in written.names("") for mode in (TRAIN, EVAL)
+    )
+    assert best / count < 0.005
