@@ -44,6 +44,11 @@ class Model(Protocol):
     description: str
     """What runs it, for `/ping`."""
 
+    @property
+    def classifier(self) -> Classifier | None:
+        """Kennel's own network, where that scores, for the metrics."""
+        ...
+
     def reply(self, call: Call) -> Reply:
         """The answer. Raises werkzeug's HTTPException, ImageError."""
         ...

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import serving_artifacts
@@ -9,6 +10,9 @@ import serving_requests as bodies
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from serving_artifacts import encoded, photograph
+
+from container.serving import settings
+from container.serving.models import served
 
 IMAGE = encoded(photograph())
 
@@ -67,6 +71,17 @@ def test_images_batches_queues_and_the_model_are_shown(client: FlaskClient) -> N
     assert seen["kennel_model_load_seconds",] >= 0
 
 
+def test_images_that_a_script_has_kennel_score_are_counted_too(tmp_path: Path) -> None:
+    serving_artifacts.write(tmp_path)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/inference.py").write_text("def output_fn(scores, accept): return 'seen'\n")
+    scripted = served.load(settings.parse({"KENNEL_SCRIPT": "true"}), 0, tmp_path)
+    client = serving_artifacts.serving_client(scripted)
+    answered = client.post("/invocations", data=IMAGE, content_type="image/jpeg")
+    assert answered.text == "seen"
+    assert samples(client)["kennel_batch_images_sum",] == 1
+
+
 def test_servers_in_one_process_count_for_themselves() -> None:
     first, second = serving_artifacts.client(), serving_artifacts.client()
     first.get("/ping")
@@ -77,6 +92,7 @@ def test_servers_in_one_process_count_for_themselves() -> None:
 def test_a_request_that_fails_inside_is_counted_as_500(client: FlaskClient) -> None:
     class Broken:
         title = description = "broken"
+        classifier = None
 
         def reply(self, call: object) -> object:
             raise RuntimeError("broken")

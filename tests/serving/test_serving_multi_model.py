@@ -265,6 +265,7 @@ def test_unloading_waits_for_those_who_use_the_model() -> None:
 
     class Slow:
         title = description = "slow"
+        classifier = None
 
         def reply(self, call: Any) -> Any:
             entered.set()

@@ -33,8 +33,9 @@ class Loading:
         return self.model.classifier if isinstance(self.model, Pipeline) else None
 
     def classifiers(self) -> list[Classifier]:
-        """The same as a list, for those who count."""
-        return [self.classifier] if self.classifier else []
+        """Kennel's own network, also where a script asks it, for those who count."""
+        found = self.model.classifier if self.model else None
+        return [found] if found else []
 
     def __len__(self) -> int:
         return int(self.model is not None)

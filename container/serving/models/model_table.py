@@ -12,7 +12,7 @@ from container import artifact
 from container.errors import UserError
 from container.serving.classifier import Classifier
 from container.serving.engines.engine import give_back_freed_memory
-from container.serving.invocation import Model, Pipeline
+from container.serving.invocation import Model
 from container.serving.models import memory, script
 
 FILES = (artifact.FACTS_FILE, artifact.WEIGHTS_FILE, artifact.INT8_FILE, script.FILE)
@@ -99,7 +99,7 @@ class ModelTable:
         """Kennel's own networks among the models."""
         with self._lock:
             models = [loaded.model for loaded in self._models.values()]
-        return [model.classifier for model in models if isinstance(model, Pipeline)]
+        return [model.classifier for model in models if model.classifier]
 
     def load(self, name: str, url: str) -> None:
         """Load the model in a directory; it can be used when this returns.

@@ -66,6 +66,11 @@ class Script:
         self._seconds = seconds
         self.description = self.title = f"{FILE} ({', '.join(self._own)})"
 
+    @property
+    def classifier(self) -> Classifier | None:
+        """Kennel's own network, where the script has no other."""
+        return self._model if isinstance(self._model, Classifier) else None
+
     def _made(self, directory: Path) -> Any:
         """The model that the script's own model_fn makes."""
         try:
