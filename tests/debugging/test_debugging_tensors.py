@@ -156,4 +156,4 @@ def test_reading_is_fast(written: Tensors) -> None:
     count = sum(
         len(written.steps(name, mode)) for name in written.names("") for mode in (TRAIN, EVAL)
     )
-    assert best / count < 0.005
+    assert best / count < 0.001
