@@ -23,6 +23,7 @@ JSON_LINES = "application/jsonlines"
 CSV = "text/csv"
 PNG = "image/png"
 """The image with the explanation laid over it."""
+TEXTS = (JSON, CSV, JSON_LINES)
 SYNONYMS = {"application/jsonl": JSON_LINES, "application/x-ndjson": JSON_LINES}
 """What others call JSON lines, in requests and in answers."""
 
@@ -38,17 +39,22 @@ class Form:
     """What is to be explained beside the prediction, if anything."""
 
 
-def choose(accepted: MIMEAccept, custom_attributes: str, usual: str = JSON) -> Form:
+def choose(
+    accepted: MIMEAccept,
+    custom_attributes: str,
+    usual: str = JSON,
+    offered: Sequence[str] = (*TEXTS, PNG),
+) -> Form:
     """Read the form from the Accept header and from SageMaker's custom attributes.
 
     Custom attributes are free text that others use too, so what is not known here is ignored.
-    `usual` is the media type where the client has no wish.
+    `usual` is the media type where the client has no wish, `offered` are those there are.
 
     Raises:
-        NotAcceptable: none of our media types would do.
+        NotAcceptable: none of these media types would do.
         BadRequest: a parameter is not what it must be.
     """
-    media_type, parameters = _negotiate(accepted, usual)
+    media_type, parameters = _negotiate(accepted, usual, offered)
     # SageMaker passes at most 1,024 characters; longer ones would cost the pattern time.
     found = re.findall(r"""([\w-]+)\s*=\s*("[^"]*"|[^\s,;]*)""", custom_attributes[:1024])
     options = {name: value.strip('"') for name, value in found} | parameters
@@ -94,8 +100,10 @@ def write_several(
     return f"[{','.join(entries)}]"
 
 
-def _negotiate(accepted: MIMEAccept, usual: str) -> tuple[str, dict[str, str]]:
-    """The best of our media types, and the parameters that the client gave it."""
+def _negotiate(
+    accepted: MIMEAccept, usual: str, offered: Sequence[str]
+) -> tuple[str, dict[str, str]]:
+    """The best of the media types, and the parameters that the client gave it."""
     if not accepted:
         return usual, {}
     parsed = [(*parse_options_header(value), quality) for value, quality in accepted]
@@ -104,10 +112,10 @@ def _negotiate(accepted: MIMEAccept, usual: str) -> tuple[str, dict[str, str]]:
         for media_type, parameters, quality in parsed
     ]
     plain = MIMEAccept([(media_type, quality) for media_type, _, quality in wishes])
-    ours = sorted((JSON, CSV, JSON_LINES, PNG), key=usual.__ne__)  # the first of equals is taken
-    best = plain.best_match(ours)
+    # Of equals the first is taken.
+    best = plain.best_match(sorted(offered, key=usual.__ne__))
     if best is None:
-        raise NotAcceptable(f"Accept must allow {JSON}, {JSON_LINES}, {CSV} or {PNG}.")
+        raise NotAcceptable(f"Accept must allow {', '.join(offered[:-1])} or {offered[-1]}.")
     # Its own parameters, or else those of the wildcard that it is one of.
     for asked in (best, f"{best.partition('/')[0]}/*", "*/*"):
         for media_type, parameters, _ in wishes:

@@ -3,6 +3,8 @@
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-inference-code.html
 """
 
+from functools import partial
+
 from flask import Flask, Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
@@ -86,7 +88,8 @@ def create_app(served: Loading | ModelTable, settings: Settings) -> Flask:
             """What suits a batch transform job."""
             return json_response(transform_parameters(settings), 200)
 
-    app.register_error_handler(Exception, error_response)
+    invoked_at = "/models/NAME/invoke" if isinstance(served, ModelTable) else "/invocations"
+    app.register_error_handler(Exception, partial(error_response, invoked_at=invoked_at))
     return app
 
 

@@ -139,7 +139,7 @@ def load(settings: Settings, slot: int, directory: Path | None = None) -> Classi
     place = directory or settings.model_dir
     facts = artifact.load_facts(place)
     network = engine.load(settings, place, facts, slot)
-    explainer = Explainer(settings, place, facts, network.scores, slot)
+    explainer = Explainer(settings, place, facts, network, slot)
     return Classifier(
         facts,
         network,

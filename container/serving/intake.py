@@ -18,10 +18,7 @@ from werkzeug.exceptions import (
 
 from container.serving.refusals import Refusals
 from container.serving.settings import THREADS_FOR_BODIES
-from container.serving.slow_clients import PIECE
-
-MAX_DISCARDED = 64 * 1024 * 1024
-"""Bytes of too large a body that are still taken from the client."""
+from container.serving.slow_clients import MAX_DISCARDED, PIECE
 
 
 class Intake:
@@ -138,8 +135,12 @@ def read_body(most: int, take_room: Callable[[int], None]) -> bytes:
 
 def _pieces() -> Iterator[bytes]:
     try:
+        taken = 0
         while piece := request.stream.read(PIECE):
+            taken += len(piece)
             yield piece
+        if taken < (request.content_length or 0):
+            raise EOFError  # the client has closed its side
     except RequestEntityTooLarge:
         raise
     except Exception as error:  # the server's errors for slow clients and broken connections
@@ -149,7 +150,7 @@ def _pieces() -> Iterator[bytes]:
 
 
 def _discard_rest() -> None:
-    """Read on for a while: many clients look at the answer only once they have sent everything."""
+    """Read on for a while, before it is answered."""
     left = MAX_DISCARDED
     with contextlib.suppress(Exception):  # the connection broke off, or is too slow
         while left > 0 and (data := request.environ["wsgi.input"].read(1 << 16)):

@@ -19,8 +19,11 @@ def json_response(content: dict[str, Any], status: int) -> Response:
     return Response(json.dumps(content), status, mimetype=JSON)
 
 
-def error_response(error: Exception) -> Response:
-    """Every error as JSON with one sentence; only our own faults are 500, and logged."""
+def error_response(error: Exception, *, invoked_at: str) -> Response:
+    """Every error as JSON with one sentence; only our own faults are 500, and logged.
+
+    `invoked_at` is where this server takes images: who asks in another place is told.
+    """
     if isinstance(error, ImageError):
         status = 413 if isinstance(error, ImageTooLargeError) else 400
         return json_response({"error": str(error)}, status)
@@ -29,16 +32,16 @@ def error_response(error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         log.error("%s %s failed", request.method, request.path, exc_info=error)
         return json_response({"error": "The server failed; its log says why."}, 500)
-    response = json_response({"error": _sentence(error)}, error.code or 500)
+    response = json_response({"error": _sentence(error, invoked_at)}, error.code or 500)
     for name, value in error.get_headers():
         if name != "Content-Type":
             response.headers[name] = value
     return response
 
 
-def _sentence(error: HTTPException) -> str:
+def _sentence(error: HTTPException, invoked_at: str) -> str:
     if isinstance(error, NotFound):
-        return f"There is nothing at {request.path}; POST an image to /invocations."
+        return f"There is nothing at {request.path}; POST an image to {invoked_at}."
     if isinstance(error, MethodNotAllowed):
         return f"{request.path} takes {', '.join(error.valid_methods or ())}, not {request.method}."
     return str(error.description)

@@ -15,6 +15,9 @@ BODY_SECONDS = 60.0
 """For all of the body."""
 ANSWER_SECONDS = 30.0
 """For the client to take a piece of the answer: a slow one is not cut off, one that stalls is."""
+MAX_DISCARDED = 64 * 1024 * 1024
+"""Bytes of a body that was refused that are still taken from the client: many look at the answer
+only once they have sent everything."""
 PIECE = 64 * 1024
 """Bytes that are taken from a connection, or given to it, at once: most photographs come in one or
 two pieces."""

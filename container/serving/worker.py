@@ -11,7 +11,13 @@ from typing import Any
 
 from gunicorn.workers.gthread import ThreadWorker
 
-from container.serving.slow_clients import ANSWER_SECONDS, HEAD_SECONDS, PIECE, TimedReader
+from container.serving.slow_clients import (
+    ANSWER_SECONDS,
+    HEAD_SECONDS,
+    MAX_DISCARDED,
+    PIECE,
+    TimedReader,
+)
 from container.serving.whole_body import WholeBody
 
 CONNECT_SECONDS = 0.3
@@ -33,6 +39,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """
 
     alive: bool
+    nr_conns: int
     waits = False
     """Whether no clients are accepted, since there are other processes and no model here yet."""
     _listening = True
@@ -78,12 +85,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _asks_again(self, conn: Any) -> bool:
         """Whether a request follows that this thread may answer without another waiting for it."""
-        in_hand = self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
-        if not self.alive or in_hand >= self.cfg.threads:
+        if not self.alive or self._in_hand >= self.cfg.threads:
             return False
         poll = select.poll()
         poll.register(conn.sock, select.POLLIN)
         return bool(poll.poll(STAY_MILLISECONDS))
+
+    @property
+    def _in_hand(self) -> int:
+        """Connections that have a thread or wait for one."""
+        return self.nr_conns - len(self.keepalived_conns) - len(self.pending_conns)
 
     def _answer(self, conn: Any) -> Any:
         """Answer one request; whether the connection can take another."""
@@ -117,14 +128,27 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:
         """Whether the connection can take another request: not after a damaged body."""
-        body = conn.parser.mesg.body
         try:
-            if keepalive and body is not None:
-                conn.parser.unreader.expect_rest()
-                body.read(PIECE)  # gunicorn would do it by 1 KB, and set a time-out for each
+            self._take_rest(conn)
             return bool(super()._keepalive_after(conn, keepalive))
         except Exception:  # the parser meets again what the client has been told of
             return False
+
+    def _take_rest(self, conn: Any) -> None:
+        """Read on in a body that was refused, also where the connection is closed then.
+
+        Closed with something unread it would be reset, and a client that is still sending would
+        not see its answer. gunicorn reads by 1 KB, sets a time-out for each, and stops at 64 KB.
+        """
+        unreader, body = conn.parser.unreader, conn.parser.mesg.body
+        if body is None or unreader.gave_up:
+            return
+        unreader.expect_rest()
+        left = MAX_DISCARDED
+        while left > 0 and (data := body.read(PIECE)):
+            left -= len(data)
+            if self._in_hand > self.cfg.threads:
+                return  # pings may be among those who wait for this thread
 
     def welcome_clients(self) -> None:
         """The model is loaded. Called from another thread."""

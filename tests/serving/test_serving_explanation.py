@@ -332,6 +332,7 @@ REFUSALS: list[tuple[str, bytes | None, int, str]] = [
     ("application/json; explain=cam; thumbnail=99999", None, 400, "thumbnail"),
     ("application/json; explain=occlusion", SEVERAL, 400, "one image"),
     ("image/png", SEVERAL, 406, "one image"),
+    ("image/png; explain=false", None, 400, "explain=false"),
     ("text/csv; explain=cam", None, 400, "text/csv"),
     ("application/json; explain=integrated-gradients", None, 501, "KENNEL_GRADIENTS=on"),
     (CAM, b"no image", 400, "not an image"),

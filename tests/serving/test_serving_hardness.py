@@ -333,3 +333,32 @@ def test_a_body_over_the_limit_is_answered_once_the_client_has_sent_it(
         status, answer = server.request("POST", "/invocations", bytes(20 * 2**20), **JPEG)
         assert status == 413
         assert "6 MB" in json.loads(answer)["error"]
+
+
+def test_a_client_that_goes_on_sending_what_was_refused_by_its_headers_reads_the_answer(
+    base: Path, tmp_path: Path
+) -> None:
+    size, piece = 3 * 2**20, bytes(4096)
+    with serving(base, tmp_path) as server:
+        server.wait_until_ready()
+        for kept in (True, False):
+            how = b"" if kept else b"Connection: close\r\n"
+            with socket.socket() as client:
+                client.settimeout(DEADLINE_SECONDS)
+                # The system must not take all of it before the server could close the connection.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**16)
+                client.connect(("127.0.0.1", server.port))
+                client.sendall(
+                    b"POST /invocations HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n"
+                    b"Content-Length: %d\r\n%b\r\n" % (size, how)
+                )
+                for _ in range(size // len(piece)):
+                    client.sendall(piece)
+                with http.client.HTTPResponse(client) as response:
+                    response.begin()
+                    assert response.status == 415
+                    assert "text/plain" in json.loads(response.read())["error"]
+                if kept:
+                    client.sendall(b"GET /ping HTTP/1.1\r\nHost: a\r\n\r\n")
+                    assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert len(server.log.read_text().splitlines()) == 1, "no noise"

@@ -17,9 +17,10 @@ import serving_requests as bodies
 from PIL import Image
 from serving_artifacts import CLASSES, encoded, npy, photograph
 from serving_requests import base64_of
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.test import TestResponse
 
-from container.serving.inputs import archives, items, tar_members
+from container.serving.inputs import archives, documents, items, payload, tar_members
 from container.serving.invocation import Pipeline
 
 GOOD = [encoded(photograph(seed)) for seed in range(3)]
@@ -180,6 +181,39 @@ def test_too_many_images_are_413() -> None:
         response = post(body, content_type)
         assert response.status_code == 413, content_type
         assert str(most) in response.get_json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"1\n" * 10**6, "application/jsonlines"),
+        (b'{"images": [' + b"[]," * 10**6 + b"[]]}", "application/json"),
+    ],
+    ids=["lines", "document"],
+)
+def test_millions_of_small_values_are_413_before_they_take_memory(body: bytes, kind: str) -> None:
+    tracemalloc.start()
+    with pytest.raises(RequestEntityTooLarge):
+        payload.parse(payload.ContentType(kind), body)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**20
+
+
+def test_a_line_of_too_many_values_is_an_error_in_its_place() -> None:
+    line = b"[" + b"1," * documents.MAX_COMMAS + b"1"
+    (most,) = map(json.loads, post(line + b"]", "application/jsonlines").text.splitlines())
+    assert "base64 text, or" in most["error"]
+    body = line + b",1]\n" + bodies.lines(GOOD[0])
+    more, good = map(json.loads, post(body, "application/jsonlines").text.splitlines())
+    assert "commas" in more["error"]
+    assert good == alone(GOOD[0])
+
+
+def test_empty_lines_are_no_lines() -> None:
+    records = items.MAX_RECORDS
+    given = documents.parse_lines(b"\n\r\n" + b'{"image": ""}\n \n' * records + b"\t\n")
+    assert len(given.items) == records
 
 
 def seconds(body: bytes, content_type: str) -> tuple[float, TestResponse]:

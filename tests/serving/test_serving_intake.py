@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from serving_artifacts import encoded, photograph
 from werkzeug.test import TestResponse
 
-from container.serving import intake, settings
+from container.serving import settings, slow_clients
 
 PHOTOGRAPH = encoded(photograph())
 MEGABYTE = 2**20
@@ -92,8 +92,20 @@ def test_too_large_a_body_is_taken_from_its_client_as_far_as_is_sensible(
     body = Endless(breaks_after)
     refused = post(client, body)
     assert refused.status_code == 413
-    most = min(breaks_after, MEGABYTE + intake.MAX_DISCARDED)
+    most = min(breaks_after, MEGABYTE + slow_clients.MAX_DISCARDED)
     assert most <= body.taken < most + MEGABYTE
+
+
+def test_a_body_shorter_than_its_length_is_not_taken_for_whole(client: FlaskClient) -> None:
+    for missing, status in ((1, 400), (0, 200)):
+        given = {
+            "wsgi.input": io.BytesIO(PHOTOGRAPH),
+            "wsgi.input_terminated": True,
+            "CONTENT_LENGTH": str(len(PHOTOGRAPH) + missing),
+        }
+        answer = client.post("/invocations", environ_overrides=given, content_type="image/jpeg")
+        assert answer.status_code == status
+        assert ("to its end" in answer.text) == (status == 400)
 
 
 def test_as_many_bodies_are_on_their_way_as_leave_threads_for_pings(client: FlaskClient) -> None:

@@ -101,6 +101,12 @@ def test_a_model_is_loaded_listed_invoked_and_unloaded() -> None:
         assert hashed in response.get_json()["error"]
 
 
+def test_who_invokes_as_on_a_server_of_one_model_is_told_where_to() -> None:
+    answer = client().post("/invocations", data=PHOTOGRAPH, content_type="image/jpeg")
+    assert answer.status_code == 404
+    assert "POST an image to /models/NAME/invoke." in answer.get_json()["error"]
+
+
 def test_several_architectures_answer_side_by_side() -> None:
     server = client()
     for name in ARCHITECTURES:

@@ -14,10 +14,14 @@ import serving_artifacts
 from browser import Tab, browser
 from PIL import Image
 from serving_artifacts import encoded, photograph
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import NotImplemented as NotThere
 from werkzeug.serving import make_server
 
 from container.serving import classifier, page, settings
 from container.serving.app import create_app
+from container.serving.classifier import Classifier
+from container.serving.explanation.explainer import Explainer
 from container.serving.models.model_table import ModelTable
 
 CLASSES = tuple(
@@ -187,6 +191,78 @@ def test_what_is_no_image_is_said(place: Place) -> None:
     place.choose(b"no image at all", "broken.jpg")
     place.tab.until("!document.getElementById('error').hidden")
     assert "not an image" in place.text("error")
+
+
+def test_what_was_said_of_an_image_does_not_stay_beside_another(place: Place) -> None:
+    place.visit()
+    place.choose(encoded(photograph()))
+    place.tab.until(ANSWERED)
+    place.choose(b"no image at all", "broken.jpg")
+    place.tab.until("!document.getElementById('error').hidden")
+    assert place.tab.run("document.querySelectorAll('#classes li').length") == 0
+    assert shown(place) == {"figure", "error"}
+
+
+def shown(place: Place) -> set[str]:
+    """What the page shows of what it hides at first."""
+    parts = ("figure", "layer", "heat", "error", "all", "why", "raw")
+    return {
+        part for part in parts if not place.tab.run(f"document.getElementById('{part}').hidden")
+    }
+
+
+REASON = "There is too little memory."
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: HTTPException) -> None:
+    def refused(*_given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(owner, name, refused)
+
+
+@pytest.mark.parametrize("error", [ServiceUnavailable(REASON), NotThere(REASON)])
+def test_where_there_is_no_heat_map_the_classes_are_shown_and_why_until_there_is_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: HTTPException
+) -> None:
+    refuse(monkeypatch, Explainer, "explain", error)
+    place.visit()
+    place.choose(encoded(photograph(5)))
+    place.tab.until(ANSWERED)
+    assert place.text("status").endswith(f" There is no heat map. {REASON}")
+    assert shown(place) == {"figure", "all", "raw"}
+    assert "explain" not in place.text("curl")
+    monkeypatch.undo()
+    place.tab.run("document.querySelector('#classes button').click()")
+    place.tab.until("!layer.hidden")
+    assert shown(place) == {"figure", "layer", "heat", "all", "why", "raw"}
+    assert "no heat map" not in place.text("status")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence", "times"),
+    [
+        (ServiceUnavailable("Try again.", retry_after=1), "Try again.", 1),
+        (ServiceUnavailable(REASON), "No images either.", 2),
+    ],
+)
+def test_a_server_that_is_busy_or_takes_no_images_either_is_not_asked_on(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    error: HTTPException,
+    sentence: str,
+    times: int,
+) -> None:
+    refuse(monkeypatch, Explainer, "explain", error)
+    refuse(monkeypatch, Classifier, "probabilities", ServiceUnavailable("No images either."))
+    place.visit()
+    before = len(place.tab.requested())
+    place.choose(encoded(photograph(6)))
+    place.tab.until("!document.getElementById('error').hidden")
+    assert place.text("error") == sentence
+    assert shown(place) == {"figure", "error"}
+    asked = place.tab.requested()[before:]
+    assert len([address for address in asked if address.endswith("/invocations")]) == times
 
 
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (360, True), (1280, True)])

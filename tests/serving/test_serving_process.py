@@ -208,10 +208,12 @@ def test_sigterm_loses_no_request_and_waits_for_no_idle_client(
 
 def test_a_body_that_breaks_off_does_no_harm(base: Path, tmp_path: Path) -> None:
     head = b"POST /invocations HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+    image = encoded(photograph())
     with serving(base, tmp_path) as server:
         server.wait_until_ready()
         for rest in (
             b"Content-Length: 1000\r\n\r\nabc",
+            b"Content-Length: %d\r\n\r\n%b" % (len(image) + 1, image),
             b"Transfer-Encoding: chunked\r\n\r\nzzz\r\nabc\r\n0\r\n\r\n",
             b"Transfer-Encoding: chunked\r\n\r\n5\r\nab",
         ):

@@ -286,6 +286,8 @@ LINES = "application/jsonlines"
     [
         ("numpy.stack([numpy.full(5, 0.2)] * len(data.items))", {"scores": [0.2] * 5}),
         ("numpy.arange(len(data.items)) * 0", {"prediction": 0}),
+        ("numpy.zeros((len(data.items), 3))", {"prediction": [0.0] * 3}),
+        ("numpy.full((len(data.items), 5), 'owl')", {"prediction": ["owl"] * 5}),
         ("[{'best': 'cat'} for _ in data.items]", {"prediction": {"best": "cat"}}),
     ],
 )
@@ -299,6 +301,27 @@ def test_what_predict_fn_says_of_lines_is_answered_line_by_line_with_their_names
     assert [json.loads(line) for line in answer.text.splitlines()] == expected
     whole = post(server, NAMED, LINES, "application/json")
     assert (whole.mimetype, whole.get_json()) == ("application/json", expected)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        ("numpy.array(['cat', 'dog'])", ["cat", "dog"]),
+        ("numpy.array(['cat'] * 5)", ["cat"] * 5),
+        ("numpy.arange(5)", [0, 1, 2, 3, 4]),
+        ("numpy.zeros(3)", [0.0] * 3),
+        ("numpy.zeros((1, 6))", [[0.0] * 6]),
+        ("numpy.zeros((1, 1, 5))", [[[0.0] * 5]]),
+        ("numpy.array(0.5)", 0.5),
+    ],
+)
+def test_an_array_that_is_not_one_probability_for_each_class_is_answered_as_it_is(
+    model: Path, prediction: str, expected: object
+) -> None:
+    server = client(model, f"import numpy\ndef predict_fn(data, model): return {prediction}\n")
+    for accept in ("*/*", "application/json; top_k=1"):
+        answer = post(server, accept=accept)
+        assert (answer.status_code, answer.get_json()) == (200, expected)
 
 
 def test_what_predict_fn_says_of_all_lines_together_is_one_line(model: Path) -> None:
@@ -315,6 +338,7 @@ def test_an_answer_of_a_form_that_a_script_s_model_has_not_is_refused(
     statuses = {
         "image/png": 406,
         "application/pdf": 406,
+        "image/png, */*; q=0.1": 200,
         "application/json; explain=cam": 501,
         "application/json; top_k=0": 400,
         "application/json": 200,

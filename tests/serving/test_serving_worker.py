@@ -1,5 +1,6 @@
 """How long a thread stays with a connection, with a body, and with an answer."""
 
+import contextlib
 import io
 import select
 import socket
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import NoMoreData
 from gunicorn.workers.gthread import ThreadWorker
 from hypothesis import given
@@ -70,6 +72,65 @@ def test_a_body_that_nobody_asks_for_holds_its_thread_for_seconds_only(
         with pytest.raises(TimeoutError):
             reader.chunk()
         assert reader.gave_up
+
+
+def refused(here: socket.socket, length: int) -> Any:
+    """A connection whose request was answered before any of its body was read."""
+    unreader = slow_clients.TimedReader(here)
+    unreader.expect_body()
+    body = WholeBody(LengthReader(unreader, length))
+    parser = SimpleNamespace(
+        unreader=unreader, mesg=SimpleNamespace(body=body), finish_body=lambda deadline: True
+    )
+    return SimpleNamespace(sock=here, parser=parser)
+
+
+def left_unread(here: socket.socket) -> int:
+    here.setblocking(False)
+    left = 0
+    with contextlib.suppress(BlockingIOError):
+        while piece := here.recv(slow_clients.PIECE):
+            left += len(piece)
+    return left
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_rest_of_a_refused_body_is_read_while_nobody_waits_for_the_thread(
+    monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    size = 2 * slow_clients.PIECE
+    for most, connections, left in (
+        (size, 2, 0),
+        (size, 3, slow_clients.PIECE),
+        (slow_clients.PIECE, 2, slow_clients.PIECE),
+    ):
+        monkeypatch.setattr(worker_module, "MAX_DISCARDED", most)
+        here, there = socket.socketpair()
+        with here, there:
+            there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * size)
+            there.sendall(bytes(size))
+            assert worker(2, connections)._keepalive_after(refused(here, size), keep) is keep
+            assert left_unread(here) == left
+
+
+def test_a_client_that_stalls_or_goes_while_its_refused_body_is_read_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slow_clients, "STALL_SECONDS", 0.05)
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"abc")
+        stalled = refused(here, 4)
+        assert not worker(2, 1)._keepalive_after(stalled, True)
+        assert stalled.parser.unreader.gave_up
+        there.sendall(b"d")
+        assert not worker(2, 1)._keepalive_after(stalled, False)
+        assert left_unread(here) == 1, "it is not waited for again"
+    here, there = socket.socketpair()
+    with here:
+        here.sendall(b"its answer, which it does not read")
+        there.close()
+        assert not worker(2, 1)._keepalive_after(refused(here, 4), True)
 
 
 @given(

@@ -109,6 +109,26 @@ def test_it_is_served_where_it_is_there_and_can_be_turned_off(
     assert 0 < difference < 0.2, "another arithmetic, and much the same answer"
 
 
+def test_its_class_activation_maps_are_of_the_scores_that_it_answers_with(
+    network: torch.nn.Module, form: Int8Form, tmp_path: Path
+) -> None:
+    save(network, tmp_path, form)
+    served = classifier.load(settings.parse({"SAGEMAKER_BASE_DIR": str(tmp_path)}), 0)
+    assert served.engine.precision == "int8"
+    for image in photographs(3, 5):
+        square, _, explanation = served.explain("cam", image, None)
+        scores = served.engine.scores(square[np.newaxis])[0]
+        spread = float(scores.max() - scores.min())
+        assert explanation.scores == pytest.approx(scores, abs=1e-3 * spread)
+        assert explanation.offset is not None
+        total = explanation.cells.mean() + explanation.offset
+        assert total == pytest.approx(scores[explanation.index], abs=0.02 * spread)
+    (tmp_path / "model/int8.safetensors").write_bytes(b"of another model")
+    again = classifier.load(settings.parse({"SAGEMAKER_BASE_DIR": str(tmp_path)}), 0)
+    assert again.engine.precision != "int8"
+    assert again.explain("cam", image, None)[2].cells.shape == (2, 2), "without it, as without it"
+
+
 def test_a_form_that_loses_too_much_is_left_out(
     network: torch.nn.Module, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,11 +158,17 @@ def _weights(directory: Path, facts: Facts) -> dict[str, NDArray[Any]]:
 def _int8_engine(settings: Settings, directory: Path, facts: Facts, recorded: Int8) -> Engine:
     from container.serving.engines.openvino_engine import OpenVinoEngine
 
-    weights = dict(artifact.load_int8(directory, recorded))
-    int8.check(facts.architecture, len(facts.classes), weights)
+    weights = int8_weights(directory, facts, recorded)
     engine = OpenVinoEngine(facts, weights, "int8", settings.processors)
     check_answers(engine, recorded.reference_scores, facts)
     return engine
+
+
+def int8_weights(directory: Path, facts: Facts, recorded: Int8) -> dict[str, NDArray[Any]]:
+    """The tensors of the int8 form, which fit the architecture. Raises UserError."""
+    weights = dict(artifact.load_int8(directory, recorded))
+    int8.check(facts.architecture, len(facts.classes), weights)
+    return weights
 
 
 def check_weights(facts: Facts, weights: Mapping[str, NDArray[Any]]) -> None:

@@ -15,9 +15,8 @@ from container import artifact
 from container.artifact import Facts
 from container.errors import UserError
 from container.openvino_resnet import Weights, build_model, compile_model, import_openvino
-from container.serving.engines.engine import Scores, check_weights
+from container.serving.engines.engine import Scores, check_weights, int8_weights
 from container.serving.explanation.explanation import Explanation, winner
-from container.serving.settings import Precision
 
 Square = NDArray[np.uint8]
 """What the network sees of an image, (size, size, 3)."""
@@ -49,15 +48,21 @@ def class_activation_map(network: Network, square: Square, index: int | None) ->
 class OpenVinoNetwork:
     """The same network compiled once more, with its activations as a second output.
 
-    It is a model of its own because handing the activations out costs plain predictions 4 %.
+    It is a model of its own because handing the activations out costs plain predictions 4 %. In
+    int8 its features are rounded before the head, so that the map adds up to the score but for
+    that rounding.
     """
 
-    def __init__(
-        self, directory: Path, facts: Facts, precision: Precision, processors: int
-    ) -> None:
-        weights = weights_again(directory, facts)
-        self.kernel = weights["fc.weight"].astype(np.float32)
-        self.bias = weights["fc.bias"].astype(np.float32)
+    def __init__(self, directory: Path, facts: Facts, precision: str, processors: int) -> None:
+        """`precision` is the one that the served network computes in."""
+        if precision == "int8" and facts.int8 is not None:
+            _check_same(directory, facts)
+            weights = int8_weights(directory, facts, facts.int8)
+        else:
+            weights = weights_again(directory, facts)
+        kernel = weights["fc.weight"].astype(np.float32)
+        self.kernel = kernel * weights["fc.scale"] if "fc.scale" in weights else kernel
+        self.bias: NDArray[np.float32] = weights["fc.bias"].astype(np.float32).reshape(-1)
         model = build_model(facts.architecture, facts.preprocessing, weights, batch=1, head=True)
         compiled = compile_model(
             _with_activations(model),
@@ -79,12 +84,16 @@ class OpenVinoNetwork:
 
 def weights_again(directory: Path, facts: Facts) -> Weights:
     """The weights of the model that is being served. Raises UserError where they have changed."""
-    now, tensors = artifact.load(directory)
-    if now.weights_sha256 != facts.weights_sha256:
-        raise UserError(f"The model in {directory} is not the one that is served any more.")
-    weights = dict(tensors)
+    _check_same(directory, facts)
+    weights = dict(artifact.load_weights(directory, facts))
     check_weights(facts, weights)
     return weights
+
+
+def _check_same(directory: Path, facts: Facts) -> None:
+    """Raises UserError."""
+    if artifact.load_facts(directory).weights_sha256 != facts.weights_sha256:
+        raise UserError(f"The model in {directory} is not the one that is served any more.")
 
 
 def _with_activations(model: Any) -> Any:

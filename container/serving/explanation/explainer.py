@@ -13,7 +13,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from container import artifact
 from container.artifact import Facts
 from container.errors import UserError
-from container.serving.engines.engine import Images, Scores
+from container.serving.engines.engine import Engine
 from container.serving.explanation import activations, deadline
 from container.serving.explanation.activations import Network, OpenVinoNetwork, Square
 from container.serving.explanation.explanation import Explanation
@@ -30,6 +30,9 @@ Loaded = TypeVar("Loaded")
 NEEDED_AGAIN = 2.5
 """Most memory that the network takes again for each byte of weights, measured: 1.6 in bfloat16 and
 2.1 to 2.5 in float32, in torch 2.0."""
+NEEDED_AGAIN_IN_INT8 = 0.9
+"""The same of its int8 form, for each byte of the weights that it was made from: 0.36 once it is
+there, and its tensors besides while it is made."""
 NEEDED_BY_TORCH = 700 * 2**20
 """What torch and captum take when they are imported: 668 MB with torch's build for CUDA."""
 
@@ -58,13 +61,13 @@ class Explainer:
         settings: Settings,
         directory: Path,
         facts: Facts,
-        scores_of: Callable[[Images], Scores],
+        served: Engine,
         slot: int,
     ) -> None:
         self._settings = settings
         self._directory = directory
         self._facts = facts
-        self._scores_of = scores_of
+        self._served = served
         self._torch = _Once(self._load_torch)
         self._network: _Once[Network] = _Once(
             self._torch.get if settings.runs_torch else self._load_openvino
@@ -93,7 +96,7 @@ class Explainer:
             if method == "occlusion":
                 until = time.monotonic() + deadline.SECONDS
                 preprocessing = self._facts.preprocessing
-                return occlusion(self._scores_of, square, preprocessing, index, until)
+                return occlusion(self._served.scores, square, preprocessing, index, until)
             network = self._torch.get()  # importing torch is not to count
             until = time.monotonic() + deadline.SECONDS
             return network.integrated_gradients(square, index, until)
@@ -101,9 +104,11 @@ class Explainer:
             self._slow.release()
 
     def _load_openvino(self) -> Network:
-        precision, processors = self._settings.precision, self._settings.processors
+        # In the served arithmetic, so that what is explained is what is answered.
+        precision, processors = self._served.precision, self._settings.processors
         return self._loaded_again(
-            0, lambda: OpenVinoNetwork(self._directory, self._facts, precision, processors)
+            lambda: OpenVinoNetwork(self._directory, self._facts, precision, processors),
+            per_weight=NEEDED_AGAIN_IN_INT8 if precision == "int8" else NEEDED_AGAIN,
         )
 
     def _load_torch(self) -> "TorchNetwork":
@@ -112,16 +117,18 @@ class Explainer:
 
             return TorchNetwork(self._directory, self._facts, self._slot)
 
-        return self._loaded_again(0 if "torch" in sys.modules else NEEDED_BY_TORCH, load)
+        return self._loaded_again(load, besides=0 if "torch" in sys.modules else NEEDED_BY_TORCH)
 
-    def _loaded_again(self, besides: int, load: Callable[[], Loaded]) -> Loaded:
+    def _loaded_again(
+        self, load: Callable[[], Loaded], *, per_weight: float = NEEDED_AGAIN, besides: int = 0
+    ) -> Loaded:
         """The network once more, where it fits: predictions must not end because somebody asks why.
 
         Raises:
             ServiceUnavailable: there is not so much memory, or the model's files have changed.
         """
         try:
-            self._check_memory(besides)
+            self._check_memory(per_weight, besides)
             return load()
         except OSError as error:
             raise ServiceUnavailable(
@@ -133,9 +140,9 @@ class Explainer:
                 f"Explanations need the model's files again. {error}"
             ) from error
 
-    def _check_memory(self, besides: int) -> None:
+    def _check_memory(self, per_weight: float, besides: int) -> None:
         weights = (self._directory / artifact.WEIGHTS_FILE).stat().st_size
-        needed, left = int(weights * NEEDED_AGAIN) + besides, memory.available()
+        needed, left = int(weights * per_weight) + besides, memory.available()
         if left is not None and needed > left:
             raise ServiceUnavailable(
                 f"Explanations of this model need about {needed // 2**20} MB of memory, and "

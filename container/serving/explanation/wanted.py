@@ -47,6 +47,11 @@ def read(options: Mapping[str, str], *, picture: bool) -> Wanted | None:
     """
     method = options.get("explain", "cam" if picture else "")
     if not method or method == "false":
+        if picture:
+            raise BadRequest(
+                "A picture is the explanation itself: leave explain=false out, or accept "
+                "application/json."
+            )
         return None
     if method == "true":
         method = "cam"

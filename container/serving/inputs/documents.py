@@ -2,11 +2,13 @@
 
 import base64
 import binascii
+import io
+import itertools
 import json
 import re
 from typing import Any
 
-from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 
 from container.images import ImageError
 from container.serving.inputs.items import MAX_IMAGES, MAX_RECORDS, Content, Item, Payload
@@ -15,6 +17,9 @@ IMAGE_KEYS = ("image", "b64")
 """Kennel's own name for an image's base64, and TensorFlow Serving's."""
 LIST_KEYS = ("images", "instances")
 """The same for a list of them."""
+MAX_COMMAS = 100_000
+"""In a document or a line. Small values take many times their text in memory, and each but the
+first of a list follows a comma; base64 has none."""
 _WAYS = (
     '{"image": "<base64>"}, {"images": ["<base64>", ...]} or {"instances": [{"b64": "<base64>"}]}'
 )
@@ -26,7 +31,7 @@ def parse_document(body: bytes) -> Payload:
 
     Raises:
         BadRequest: not JSON, or JSON of another form.
-        RequestEntityTooLarge: more than MAX_IMAGES images.
+        RequestEntityTooLarge: more than MAX_IMAGES images, or MAX_COMMAS commas.
     """
     document = _json(body)
     if isinstance(document, dict):
@@ -45,7 +50,9 @@ def parse_lines(body: bytes) -> Payload:
         BadRequest: no line at all. What is wrong with a line is an error in its place.
         RequestEntityTooLarge: more than MAX_RECORDS lines.
     """
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    # One after the other: millions of short lines would take many times the body's memory.
+    filled = (line for line in io.BytesIO(body) if line.strip())
+    lines = list(itertools.islice(filled, MAX_RECORDS + 1))
     if not lines:
         raise BadRequest('The request has no lines; send one {"image": "<base64>"} a line.')
     return _several(lines, MAX_RECORDS)
@@ -54,7 +61,7 @@ def parse_lines(body: bytes) -> Payload:
 def _several(entries: list[Any], most: int) -> Payload:
     if len(entries) > most:
         raise RequestEntityTooLarge(
-            f"The request holds {len(entries)} images; send at most {most} in a request."
+            f"The request holds more than {most} images; send at most that many in a request."
         )
     return Payload([_item(entry) for entry in entries], several=True)
 
@@ -64,7 +71,7 @@ def _item(entry: Any) -> Item:
     if isinstance(entry, bytes):
         try:
             entry = _json(entry)
-        except BadRequest as error:
+        except HTTPException as error:
             return Item(ImageError(str(error.description)))
     name = entry.get("name") if isinstance(entry, dict) else None
     return Item(_content(entry), str(name)[:1024] if name is not None else None)
@@ -86,6 +93,11 @@ def _content(entry: Any) -> Content:
 
 
 def _json(text: bytes) -> Any:
+    """Raises BadRequest, RequestEntityTooLarge."""
+    if text.count(b",") > MAX_COMMAS:
+        raise RequestEntityTooLarge(
+            f"The JSON has more than {MAX_COMMAS:,} commas; images as base64 text need few."
+        )
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -132,10 +132,10 @@ class Script:
         """The answer as Kennel writes it: with an entry for each image where there are several."""
         several = isinstance(given, Payload) and given.several
         names = [item.name for item in given.items] if several else []
-        scores = isinstance(self._model, Classifier) and isinstance(prediction, np.ndarray)
-        if not scores or prediction.ndim not in ((2,) if several else (1, 2)):
+        classes = self._model.facts.classes if isinstance(self._model, Classifier) else None
+        dimensions = (2,) if several else (1, 2)
+        if classes is None or not _are_scores(prediction, len(classes), dimensions):
             return _plain(form, prediction, names)
-        classes = self._model.facts.classes
         if prediction.ndim == 1:
             return Reply(answer.write(form, classes, prediction), form.media_type)
         if len(names) != len(prediction):
@@ -167,15 +167,20 @@ def _form(call: Call, kind: ContentType | None) -> Form:
             its own answers, and not a script's.
     """
     usual = kind.answered_as if kind else answer.JSON
-    form = answer.choose(call.accept, call.custom_attributes, usual)
-    if form.media_type == answer.PNG:
-        raise NotAcceptable(
-            f"This model answers with its own script, and gives no {answer.PNG}; Accept must allow "
-            f"{answer.JSON}, {answer.JSON_LINES} or {answer.CSV}."
-        )
+    form = answer.choose(call.accept, call.custom_attributes, usual, answer.TEXTS)
     if form.explanation:
         raise NotThere("This model answers with its own script, and cannot be explained.")
     return form
+
+
+def _are_scores(prediction: Any, classes: int, dimensions: Sequence[int]) -> bool:
+    """Whether what a script predicts is a number for each class, as Kennel's own answers are."""
+    return (
+        isinstance(prediction, np.ndarray)
+        and prediction.dtype.kind == "f"
+        and prediction.ndim in dimensions
+        and prediction.shape[-1] == classes
+    )
 
 
 def _plain(form: Form, prediction: Any, names: Sequence[str | None]) -> Reply:

@@ -24,9 +24,9 @@ function complain(text) {
 
 /* What is asked. */
 
-function accept() {
+function accept(withMap) {
   const parts = ["application/json", "verbose=true"];
-  if (element("explain").checked) {
+  if (withMap) {
     parts.push("explain=cam", "layer=true");
     if (chosen !== null) parts.push(`class="${encodeURIComponent(chosen)}"`);
   }
@@ -37,34 +37,27 @@ function quoted(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
-function showCommand() {
+function showCommand(withMap) {
   const name = image ? image.name : "IMAGE.jpg";
   const type = image ? image.blob.type : "image/jpeg";
   const address = new URL("invocations", document.baseURI).href;
   element("curl").textContent =
     `curl --data-binary ${quoted("@" + name)} -H ${quoted("Content-Type: " + type)} ` +
-    `-H ${quoted("Accept: " + accept())} ${quoted(address)}`;
+    `-H ${quoted("Accept: " + accept(withMap))} ${quoted(address)}`;
 }
 
 async function ask() {
   if (!image) return;
   if (asked) asked.abort();
   const request = (asked = new AbortController());
-  showCommand();
   complain("");
-  const started = performance.now();
   const slow = setTimeout(() => say("Asking …"), 150);
   try {
-    const response = await fetch("invocations", {
-      method: "POST",
-      body: image.blob,
-      headers: { "Content-Type": image.blob.type, Accept: accept() },
-      signal: request.signal,
-    });
-    const text = await response.text();
-    const took = performance.now() - started;
-    if (!response.ok) throw new Error(sentence(text, response.status));
-    show(JSON.parse(text), took);
+    let reply = await send(element("explain").checked, request.signal);
+    const mapless = reply.lacksMap ? reply.refusal : "";
+    if (mapless) reply = await send(false, request.signal);
+    if (!reply.answer) throw new Error(reply.refusal);
+    show(reply.answer, reply.took, mapless);
   } catch (error) {
     if (error.name === "AbortError") return;
     say("No answer.");
@@ -72,6 +65,24 @@ async function ask() {
   } finally {
     clearTimeout(slow);
   }
+}
+
+async function send(withMap, signal) {
+  showCommand(withMap);
+  const started = performance.now();
+  const response = await fetch("invocations", {
+    method: "POST",
+    body: image.blob,
+    headers: { "Content-Type": image.blob.type, Accept: accept(withMap) },
+    signal,
+  });
+  const text = await response.text();
+  const took = performance.now() - started;
+  if (response.ok) return { answer: JSON.parse(text), took };
+  // A busy server says when to come back, and is not to be asked again at once.
+  const busy = response.headers.has("Retry-After");
+  const lacksMap = withMap && (response.status === 501 || (response.status === 503 && !busy));
+  return { refusal: sentence(text, response.status), lacksMap };
 }
 
 function sentence(text, status) {
@@ -88,7 +99,8 @@ function percent(share) {
   return share < 0.0005 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
 }
 
-function show(answer, took) {
+/* `mapless` says why there is no heat map where one was asked for. */
+function show(answer, took, mapless) {
   const explanation = answer.explanation;
   first = answer.predictions || answer;
   const shown = explanation ? explanation.label : null;
@@ -96,7 +108,9 @@ function show(answer, took) {
   drawLayer(explanation);
   const best = first[0];
   const other = shown !== null && shown !== best.label ? ` Shown is the evidence for ${shown}.` : "";
-  say(`${best.label}, ${percent(best.probability)}. Answered in ${took.toFixed(took < 10 ? 1 : 0)} ms.${other}`);
+  const without = mapless ? ` There is no heat map. ${mapless}` : "";
+  say(`${best.label}, ${percent(best.probability)}. Answered in ${took.toFixed(took < 10 ? 1 : 0)} ms.${other}${without}`);
+  element("heat").hidden = element("why").hidden = Boolean(mapless);
   element("raw").hidden = false;
   const brief = (key, value) => (key === "layer" ? value.slice(0, 40) + "…" : value);
   element("json").textContent = JSON.stringify(answer, brief, 1).replace(/\[[\s\d.,-]+\]/g, (row) => row.replace(/\s+/g, " "));
@@ -140,12 +154,10 @@ function drawClasses(predictions, pressed) {
   all.hidden = few;
   all.setAttribute("aria-expanded", String(showsAll));
   all.textContent = showsAll ? `Show the best ${SHOWN_AT_FIRST} only` : `Show all ${predictions.length} classes`;
-  element("why").hidden = false;
 }
 
 function drawLayer(explanation) {
   const layer = element("layer");
-  element("heat").hidden = false;
   layer.hidden = !explanation;
   if (!explanation) return;
   const { box, image: size } = explanation;
@@ -155,6 +167,12 @@ function drawLayer(explanation) {
   layer.style.width = `${(100 * box.width) / size.width}%`;
   layer.style.height = `${(100 * box.height) / size.height}%`;
   element("explained").textContent = explanation.label;
+}
+
+/* What was said of another image. */
+function forget() {
+  element("classes").replaceChildren();
+  for (const part of ["layer", "heat", "all", "why", "raw"]) element(part).hidden = true;
 }
 
 /* Where images come from. */
@@ -179,10 +197,10 @@ async function take(file) {
   URL.revokeObjectURL(picture.src);
   picture.src = URL.createObjectURL(image.blob);
   picture.alt = `The image ${image.name}`;
-  element("layer").hidden = true;
   element("figure").hidden = false;
   element("hint").hidden = true;
   chosen = null;
+  forget();
   await ask();
 }
 
@@ -314,5 +332,5 @@ element("copy").addEventListener("click", async () => {
     element("copy").textContent = "Selected"; // without a secure connection the browser keeps the clipboard
   }
 });
-showCommand();
+showCommand(element("explain").checked);
 introduce();
