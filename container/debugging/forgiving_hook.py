@@ -26,6 +26,7 @@ from smdebug.core.collection import SCALAR_COLLECTIONS
 from smdebug.core.error_handling_agent import ErrorHandlingAgent
 
 from container.debugging import writers
+from container.debugging.hook import mark_off
 from container.debugging.reductions import Reduction, reduce
 
 RESERVED_BYTES = 256 * 2**20
@@ -84,6 +85,8 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
         """Whether the loss was called though the network never was, as far as this hook saw."""
         self._written = 0
         """Tensors that were saved, whole or as reductions."""
+        self._has_trained = False
+        """Whether a step of training was taken since the last evaluation began."""
         self._moment = (MODES.GLOBAL, 0)
         """The mode and step that the open file is of."""
         self._names: list[str] = []
@@ -96,6 +99,9 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
     def has_default_configuration(self) -> bool:
         """smdebug asks this while it handles an error, to know whether to abort training."""
         self.failure = sys.exc_info()[1]
+        if self._network is not None:
+            # At once: training tells of it at the next evaluation, which may be hours away.
+            mark_off(Path(self.out_dir))
         return True
 
     def begin(self, trained: int, evaluated: int) -> None:
@@ -106,6 +112,16 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
             MODES.EVAL: evaluated - 1,
             MODES.GLOBAL: self.step,
         }
+
+    def begin_evaluation(self) -> None:
+        """What follows is an evaluation of its own, of the best epoch or of the test for instance.
+
+        Where nothing was trained since another one, a number of the mode is left out: by that
+        readers tell the two apart, for nothing else lies between their steps.
+        """
+        if not self._has_trained and self.mode_steps[MODES.EVAL] >= 0:
+            self.mode_steps[MODES.EVAL] += 1
+        self._has_trained = False
 
     def watch(self, network: nn.Module, called: nn.Module) -> None:
         """Watch a network that is trained by calling `called`: itself, or torch.compile's of it."""
@@ -128,6 +144,7 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
         if not self.prepared_collections:
             self._prepare_collections()
         self._increment_step()
+        self._has_trained = self._has_trained or self.mode == MODES.TRAIN
         due = self._get_collections_to_save_for_step()
         if due:
             self._initialize_writers()

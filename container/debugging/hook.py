@@ -6,12 +6,14 @@ smdebug never takes training down: what fails in it is reported once, and traini
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from container.debugging import presets
+from container.debugging.tensors import HOOK_OFF_FILE
 from container.errors import UserError
 from container.job import Job
 from container.progress import say
@@ -111,8 +113,15 @@ def _wants_all_workers(configuration: dict[str, Any]) -> bool:
 
 def _clear(directory: Path) -> None:
     """Remove a killed run's marks: smdebug writes nothing, silently, where it finds a claim."""
-    for name in ("claim.smd", END_FILE):
+    for name in ("claim.smd", END_FILE, HOOK_OFF_FILE):
         (directory / name).unlink(missing_ok=True)
+
+
+def mark_off(directory: Path) -> None:
+    """Tell the rules beside training that no more tensors come, or they take it for stalled."""
+    # Where there is no directory there are no tensors to miss; a full disk may not take the file.
+    with suppress(OSError):
+        (directory / HOOK_OFF_FILE).touch()
 
 
 def drop_steps(directory: Path, first: int) -> None:

@@ -151,6 +151,7 @@ class Observer:
     def evaluation(self) -> None:
         """The steps from here on are evaluation steps."""
         self.hook.evaluation()
+        self._operators.before_evaluation(self._steps)
         self.clock.begin()
 
     def stepped(self, rate: float) -> None:

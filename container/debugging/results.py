@@ -19,6 +19,7 @@ class Result:
     status: str
     """`NoIssuesFound`, `IssuesFound` or `Error`, as SageMaker's API has them."""
     step: int | None
+    """None where nothing was found, or where it is not a step that shows it."""
     evidence: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -30,10 +31,12 @@ class Result:
 def announce(rule: Any, result: Result) -> None:
     """Say in the log what fired, why, and what to try."""
     evidence = ", ".join(f"{name} {value}" for name, value in result.evidence.items())
-    say(
-        f"Rule {rule.name} fired at step {result.step}: {rule.illness} ({evidence}) "
-        f"What to try: {rule.advice}"
-    )
+    say(f"Rule {rule.name} {when(result)}: {rule.illness} ({evidence}) What to try: {rule.advice}")
+
+
+def when(result: Result) -> str:
+    """That a rule fired, and at which step if at one."""
+    return "fired" if result.step is None else f"fired at step {result.step}"
 
 
 def write_results(path: Path, results: Sequence[Result]) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from container.debugging.forgiving_hook import AGENT, MODES, ForgivingHook
-from container.debugging.hook import END_FILE, Hook, drop_steps
+from container.debugging.hook import END_FILE, Hook, drop_steps, mark_off
 from container.progress import say
 
 
@@ -68,6 +68,7 @@ class SmdebugHook(Hook):
     def evaluation(self) -> None:
         """The steps from here on are evaluation steps."""
         self._set_mode(MODES.EVAL)
+        self._hook.begin_evaluation()
 
     def close(self) -> None:
         """Write what is left, and mark the end."""
@@ -98,6 +99,7 @@ class SmdebugHook(Hook):
     def _fail(self, sentence: str) -> None:
         if self.failure is None:
             self.failure = sentence
+            mark_off(Path(self._hook.out_dir))
             say(sentence)
 
 

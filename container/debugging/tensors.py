@@ -17,6 +17,9 @@ from container.debugging.records import Array, DamagedError, read_records
 
 TRAIN, EVAL, GLOBAL = "TRAIN", "EVAL", "GLOBAL"
 
+HOOK_OFF_FILE = "hook_off.ts"
+"""Beside the tensors from when Kennel's hook has switched itself off, until the next training."""
+
 _PREFIX = "smdebug/reductions/"
 _KEPT_BYTES = 4096
 """Tensors up to this size stay in memory: reductions, losses, labels."""
@@ -63,7 +66,7 @@ class Tensors:
     def __init__(self, directory: Path, since: float = 0.0) -> None:
         """A pause after a tensor from before `since` was between two runs, and is not counted."""
         self.directory = directory
-        self._since = since
+        self.since = since
         self.last_seconds: float | None = None
         """When the newest tensor was saved, since 1970."""
         self.pauses: list[tuple[int, float]] = []
@@ -81,6 +84,11 @@ class Tensors:
     def ended(self) -> bool:
         """Whether the training that wrote the tensors is over."""
         return (self.directory / "training_job_end.ts").exists()
+
+    @property
+    def hook_off(self) -> bool:
+        """Whether no more tensors come though training goes on."""
+        return (self.directory / HOOK_OFF_FILE).exists()
 
     def refresh(self) -> bool:
         """Take in new files, and say whether there were any."""
@@ -104,7 +112,7 @@ class Tensors:
             if record.value.nbytes <= _KEPT_BYTES:
                 self._small[record.name, mode, step] = record.value
         seconds = path.stat().st_mtime if not record.seconds else record.seconds
-        if self.last_seconds is not None and self._since <= self.last_seconds < seconds:
+        if self.last_seconds is not None and self.since <= self.last_seconds < seconds:
             self.pauses.append((int(path.parent.name), seconds - self.last_seconds))
         self.last_seconds = max(seconds, self.last_seconds or seconds)
 

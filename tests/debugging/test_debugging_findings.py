@@ -153,8 +153,8 @@ def test_the_report_of_a_resumed_training_covers_both_parts(opt_ml: OptMl) -> No
     assert whole.totals["forward"] > part.totals["forward"]
     loss = create_trial(str(opt_ml.base / "output/tensors")).tensor("CrossEntropyLoss_output_0")
     assert loss.steps(mode=modes.TRAIN) == list(range(0, steps, 10))
-    evaluated = loss.steps(mode=modes.EVAL)
-    assert evaluated == list(range(len(evaluated)))
+    # The test's is one further on: by that it is told from the validation just before.
+    assert loss.steps(mode=modes.EVAL) == [0, 1, 2, 3, 5]
     content = json.loads((opt_ml.base / "output/data/report.json").read_text())
     assert [entry["epoch"] for entry in content["metrics"] if "epoch" in entry] == [1, 2, 3, 4]
 

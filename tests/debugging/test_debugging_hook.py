@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from torch import nn
 from container.debugging import hook as hooks
 from container.debugging.hook import create_hook
 from container.debugging.presets import PRESETS
+from container.debugging.rules.answers import newest_evaluation
+from container.debugging.rules.course import StalledTraining
+from container.debugging.rules.losses import rounds
+from container.debugging.tensors import Tensors
 from container.errors import UserError
 from container.job import Job
 
@@ -182,6 +187,37 @@ def test_steps_go_on_after_a_resume_and_later_ones_are_dropped(job: Job) -> None
     assert saved.steps() == [*range(8)]
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_an_evaluation_after_training_is_not_taken_for_the_validation(
+    job: Job, resumed: bool
+) -> None:
+    hook = create_hook(job, "standard")
+    network, criterion = ResNet(), nn.CrossEntropyLoss()
+    images = torch.randn(4, 3, 8, 8)
+    hook.register(network, criterion)
+    hook.training()
+    criterion(network(images), torch.tensor([0, 1, 2, 0])).backward()
+    hook.evaluation()
+    for _ in range(2):
+        criterion(network(images), torch.tensor([1, 1, 1, 1]))
+    if resumed:
+        hook.close()
+        hook, network, criterion = create_hook(job, "standard"), ResNet(), nn.CrossEntropyLoss()
+        hook.register(network, criterion, trained=1, evaluated=2)
+    for label in (2, 0):  # the best epoch's once more, then the test's
+        hook.evaluation()
+        for _ in range(3):
+            criterion(network(images), torch.tensor([label] * 4))
+    hook.close()
+    assert hook.failure is None
+    tensors = Tensors(job.output_dir / "tensors")
+    (only,) = rounds(tensors)
+    assert (len(only.train), len(only.validation)) == (1, 2)
+    _, truth, answers = newest_evaluation(tensors, "Loss_input_1", "Loss_input_0", argmax=True)
+    assert truth.tolist() == [0] * 12
+    assert answers.shape == (12,)
+
+
 @pytest.mark.parametrize("wrapping", ["compiled", "compiled in place", "compiled after"])
 def test_a_compiled_network_is_watched_or_refused_in_a_sentence(
     job: Job, wrapping: str, capsys: pytest.CaptureFixture[str]
@@ -279,6 +315,40 @@ def test_a_nearly_full_disk_ends_the_saving(job: Job, monkeypatch: pytest.Monkey
     train(hook)
     assert hook.failure
     assert "are free" in hook.failure
+
+
+def test_a_hook_that_fails_is_not_taken_for_a_training_that_stalls(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from container.debugging import forgiving_hook
+
+    hook = create_hook(job, "losses")
+    network, criterion = ResNet(), nn.CrossEntropyLoss()
+    hook.register(network, criterion)
+    hook.training()
+
+    def train_on() -> Tensors:
+        for _ in range(11):
+            criterion(network(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 2, 0])).backward()
+        return Tensors(job.output_dir / "tensors", since=time.time())
+
+    rule = StalledTraining(threshold=-1, live=True)  # any silence is too long
+    assert rule.check(train_on()) is not None
+    monkeypatch.setattr(forgiving_hook, "RESERVED_BYTES", 2**60)
+    assert rule.check(train_on()) is None, "told in the middle of an epoch, which may be long"
+    hook.close()
+    assert "are free" in (hook.failure or "")
+    # The next training of this directory saves again.
+    assert create_hook(job, "losses").failure is None
+    assert not Tensors(job.output_dir / "tensors").hook_off
+
+
+def test_a_network_that_cannot_be_watched_is_none_that_stalls(job: Job) -> None:
+    train(create_hook(job, "losses"))  # an earlier run's tensors
+    hook, network = create_hook(job, "losses"), ResNet()
+    network.compile(backend="eager")
+    hook.register(network, nn.CrossEntropyLoss(), trained=4, evaluated=1)
+    assert Tensors(job.output_dir / "tensors").hook_off
 
 
 def test_writes_that_fail_do_not_hang_training(job: Job) -> None:

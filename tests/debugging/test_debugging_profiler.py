@@ -16,12 +16,13 @@ import torch
 from opt_ml import ROOT, OptMl, write_images
 
 from container.debugging.clock import PHASES, Clock
+from container.debugging.observer import Observer
 from container.debugging.profiler.live import LiveRules, last_look
 from container.debugging.profiler.operators import OperatorProfiler, parse_steps
-from container.debugging.profiler.profile import read
+from container.debugging.profiler.profile import Profile, read
 from container.debugging.profiler.rules import PROFILE_RULES
 from container.debugging.profiler.step_log import StepLog
-from container.debugging.profiler.steps import MaxInitializationTime
+from container.debugging.profiler.steps import MaxInitializationTime, StepOutlier
 from container.debugging.profiler.utilisation import (
     BatchSize,
     CPUBottleneck,
@@ -33,6 +34,8 @@ from container.debugging.report.resources import advice
 from container.debugging.rules.rule import evaluate
 from container.debugging.selection import as_text, select_profile_rules
 from container.errors import UserError
+from container.hyperparameters import Hyperparameters
+from container.job import Job
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
 
@@ -189,6 +192,47 @@ def test_operators_of_the_chosen_steps_are_timed(tmp_path: Path) -> None:
         assert json.load(file)["traceEvents"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "timed"),
+    [
+        pytest.param(3, 9, 1, id="ends it"),
+        pytest.param(2, 9, 3, id="comes just before"),
+        pytest.param(0, 4, 2, id="comes long before"),
+    ],
+)
+def test_operators_of_an_evaluation_are_not_timed(
+    tmp_path: Path, before: int, after: int, timed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    observer = Observer(Job(tmp_path), Hyperparameters(profile=False, profile_steps="2-4"))
+    convolution, linear = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(8, 8)
+
+    def train(steps: int) -> None:
+        observer.training()
+        for _ in range(steps):
+            convolution(torch.zeros(1, 3, 8, 8))
+            observer.stepped(0.1)
+
+    train(before)
+    observer.evaluation()
+    linear(torch.zeros(1, 8))
+    train(after)
+    observer.finish()
+    operators = read(tmp_path / "output/profiler").operators
+    calls = {each["operator"]: each["calls"] for each in operators}
+    assert calls["aten::conv2d"] == timed
+    assert "aten::linear" not in calls
+    said = "Operators are timed up to step 2: an evaluation follows."
+    assert (said in capsys.readouterr().out) is (timed == 1)
+
+
+def test_steps_that_never_come_have_no_operators(tmp_path: Path) -> None:
+    profiler = OperatorProfiler((2, 4), tmp_path)
+    profiler.before_step(2)  # the last step was step 1
+    profiler.before_evaluation(2)
+    profiler.close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_profiler_that_fails_does_not_end_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +339,16 @@ ILLNESSES: list[Fires] = [
 ]
 
 
+UTILISATION = {
+    "CPUBottleneck",
+    "IOBottleneck",
+    "LowGPUUtilization",
+    "BatchSize",
+    "GPUMemoryIncrease",
+    "LoadBalancing",
+}
+
+
 @pytest.mark.parametrize(("rule", "illness"), ILLNESSES, ids=[name for name, _ in ILLNESSES])
 def test_a_rule_fires_on_its_illness_and_the_others_do_not(
     tmp_path: Path, rule: str, illness: dict[str, Any]
@@ -331,6 +385,43 @@ def test_a_start_without_a_first_step_is_seen_while_it_lasts(tmp_path: Path) -> 
     assert found.evidence["minutes"] == pytest.approx(MINUTES, abs=0.1)
 
 
+def test_a_start_is_seen_before_anything_tells_of_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record(tmp_path) / "steps.jsonl").unlink()  # written after all images are prepared
+    rule = MaxInitializationTime(threshold=5)
+    LiveRules(tmp_path, as_text([rule]), since=1.7e9).look()
+    assert "Rule MaxInitializationTime fired at step 0" in capsys.readouterr().out
+    (tmp_path / "fired.jsonl").unlink()
+    (found,) = last_look(tmp_path, [rule], since=1.7e9)
+    assert found.evidence["minutes"] == pytest.approx(MINUTES, abs=0.1)
+    # Of another's profile without steps it cannot be told when the first one came.
+    assert evaluate(rule, read(tmp_path)).status == "Error"
+
+
+def test_an_outlier_is_named_by_its_number_in_training() -> None:
+    seconds = {"forward": np.roll(STUTTERING, 5)}
+    profile = Profile(numbers=range(100, 5100, 10), phases=seconds)
+    found = StepOutlier().check(profile)
+    assert found is not None
+    assert found.step == 150
+
+
+@pytest.mark.parametrize(
+    ("rule", "illness"), [each for each in ILLNESSES if each[0] in UTILISATION]
+)
+def test_samples_are_told_as_such_and_not_as_steps(
+    tmp_path: Path, rule: str, illness: dict[str, Any]
+) -> None:
+    (chosen,) = select_profile_rules(rule)
+    result = evaluate(chosen, read(record(tmp_path, **illness)))
+    assert result.fired
+    assert result.step is None
+    samples = result.evidence["samples"]
+    # The memory of `grow` is more from sample 1,100 on, and the rule's windows are of ten.
+    assert 1100 < samples <= 1110 if rule == "GPUMemoryIncrease" else samples == MINUTES * 120
+
+
 def test_a_rule_on_the_profile_fires_while_training_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -341,7 +432,7 @@ def test_a_rule_on_the_profile_fires_while_training_runs(
     live.look()
     live.look()
     said = capsys.readouterr().out
-    assert said.count("Rule LowGPUUtilization fired") == 1
+    assert said.count("Rule LowGPUUtilization fired: A GPU is hardly used. (gpu gpu0, ") == 1
     assert "What to try: Raise batch-size" in said
     # The last look neither forgets it nor says it again.
     results = {

@@ -1,5 +1,7 @@
 """The report: what is on it, at 133 classes too, and how a real browser sees it."""
 
+import base64
+import io
 import itertools
 import json
 import os
@@ -14,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from opt_ml import OptMl, write_images
+from PIL import Image
 from saved_tensors import Saved
 
 from container.debugging import report
 from container.debugging.observer import Observer
 from container.debugging.profiler.profile import Profile
-from container.debugging.report import network
+from container.debugging.report import mistakes, network
 from container.debugging.report.material import Answers, Material
 from container.debugging.results import Result
 from container.hyperparameters import Hyperparameters
@@ -233,6 +236,38 @@ def test_maps_of_the_last_stage_name_it_and_show_steps_from_first_to_last(tmp_pa
     assert set(re.findall(r'flex-grow:1">([^<]*)<', page)) == {"layer4"}
     ends = '<p class="ends"><span>step 0</span><span>step 149</span></p>'
     assert page.count(ends) == 2
+
+
+def test_the_confusions_of_very_many_classes_are_written_where_there_are_any() -> None:
+    classes = 2001
+    truth, given = np.array([0, 1, 2000]), np.array([0, 2000, 2000])
+    image = np.zeros((8, 8, 3), np.uint8)
+    paths = [Path(f"{index}.jpg") for index in range(3)]
+    answers = Answers("test", truth, np.eye(classes)[given], [image] * 3, paths)
+    names = [f"class {index}" for index in range(classes)]
+    material = Material(outcome="completed", classes=names, answers=answers)
+    written = report.as_data(material)["answers"]
+    assert "confusion" not in written
+    assert written["confusion_nonzero"] == [[0, 0, 1], [1, 2000, 1], [2000, 2000, 1]]
+    page = mistakes.section(material)
+    (map_,) = re.findall(r'"heat square"[^>]*base64,([^"]+)"', page)
+    picture = Image.open(io.BytesIO(base64.b64decode(map_)))
+    assert picture.size == (401, 401)
+    # Of the first five classes' two images one was taken for the last class, as was its own.
+    assert picture.getpixel((0, 0)) == picture.getpixel((400, 0)) != picture.getpixel((1, 0))
+    assert picture.getpixel((400, 400)) == (253, 231, 37)
+    assert "A pixel stands for 5 classes each way." in page
+    assert "rgb(68,1,84)" in page
+
+
+def test_a_rule_that_looks_at_no_steps_fires_at_none(tmp_path: Path) -> None:
+    results = [Result("LowGPUUtilization", "IssuesFound", None, {"gpu": "gpu0", "samples": 1200})]
+    material = Material(outcome="completed", results=results, profile_results=results)
+    page = report.write(material, tmp_path).read_text()
+    assert '<span class="pill bad">fired</span>' in page
+    assert "None" not in page
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["profile_rules"][0]["step"] is None
 
 
 def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from saved_tensors import LOSS, Saved, reduced
 
+from container.debugging.records import Array
 from container.debugging.rules.activations import DeadRelu, PoorWeightInitialization
 from container.debugging.rules.answers import ClassImbalance, Confusion
 from container.debugging.rules.course import CheckInputImages, StalledTraining
@@ -19,7 +20,7 @@ from container.debugging.rules.values import (
     TensorVariance,
     UnchangedTensor,
 )
-from container.debugging.tensors import EVAL, GLOBAL, TRAIN
+from container.debugging.tensors import EVAL, GLOBAL, HOOK_OFF_FILE, TRAIN, Tensors
 from container.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ImportWarning")
@@ -313,6 +314,16 @@ def test_a_weight_that_stays_is_found(
     assert (rule.check(saved.tensors) is not None) is fires
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_weight_that_has_learned_may_stand_at_the_end(saved: Saved, whole: bool) -> None:
+    # At the end of a cosine: float32 does not even hold what is left of the updates.
+    for value in (1.0, 2.0, 3.0, 3.0 + 1e-6, 3.0 + 1e-6, 3.0 + 1e-6):
+        saved.add({WEIGHT: [value]} if whole else reduced(WEIGHT, mean=value, max=value))
+    assert UnchangedTensor().check(saved.tensors) is None
+    chosen = UnchangedTensor(tensor_regex="fc").check(saved.tensors)
+    assert chosen == Finding(4, {"tensor": WEIGHT, "mode": TRAIN, "saved_steps": 3})
+
+
 # ---- values ----
 
 
@@ -466,6 +477,34 @@ def test_a_class_that_is_hardly_known(saved: Saved) -> None:
     assert ClassImbalance(samples=501).check(saved.tensors) is None
 
 
+def mixed(truth: list[int]) -> Array:
+    """Labels as mixup makes them: shares of classes, the own one's above the other one's."""
+    own: Array = np.eye(3)[truth]
+    return 0.7 * own + 0.3 * own[np.random.default_rng(0).permutation(len(own))]
+
+
+@pytest.mark.parametrize(
+    ("truth", "evidence"),
+    [
+        ([0, 1, 2] * 200, None),
+        ([0] * 500 + [2] * 40, {"largest_class": 0, "smallest_class": 2, "ratio": 12.5}),
+    ],
+)
+def test_a_mixed_label_is_of_the_class_with_the_largest_share(
+    saved: Saved, truth: list[int], evidence: dict[str, float] | None
+) -> None:
+    saved.add({LABELS: mixed(truth), SCORES: np.eye(3)[truth]})
+    found = ClassImbalance().check(saved.tensors)
+    assert found == (Finding(0, evidence) if evidence else None)
+    assert Confusion().check(saved.tensors) is None
+
+
+def test_labels_in_a_column_are_classes(saved: Saved) -> None:
+    saved.add({LABELS: np.array([[0], [2]] * 300), SCORES: np.eye(3)[[0, 2] * 300]})
+    assert ClassImbalance().check(saved.tensors) is None
+    assert Confusion().check(saved.tensors) is None
+
+
 def test_a_network_that_knows_nothing_yet_is_not_judged(saved: Saved) -> None:
     saved.add({LABELS: np.array([0, 1, 2] * 200)})
     answers(saved, [0] * 200 + [1] * 400, [0] * 600)
@@ -554,3 +593,18 @@ def test_silence_counts_while_the_training_runs(saved: Saved) -> None:
     assert found.step == 0
     assert 2000 <= found.evidence["seconds"] < 2100
     assert StalledTraining(live=True).check(saved.ended().tensors) is None
+
+
+def test_the_silence_before_a_resume_is_not_the_resumed_trainings(saved: Saved) -> None:
+    now, rule = time.time(), StalledTraining(live=True)
+    saved.add({LOSS: [1.0]}, seconds=now - 9000)
+    assert rule.check(Tensors(saved.directory, since=now - 1000)) is None
+    found = rule.check(Tensors(saved.directory, since=now - 2000))
+    assert found is not None
+    assert 2000 <= found.evidence["seconds"] < 2100
+
+
+def test_a_hook_that_has_switched_itself_off_is_silent_rightly(saved: Saved) -> None:
+    saved.add({LOSS: [1.0]}, seconds=time.time() - 2000)
+    (saved.directory / HOOK_OFF_FILE).touch()
+    assert StalledTraining(live=True).check(saved.tensors) is None

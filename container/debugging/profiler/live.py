@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from container.debugging.profiler.profile import ProfileReader
+from container.debugging.profiler.profile import Profile, ProfileReader
 from container.debugging.profiler.profile_rule import ProfileRule
 from container.debugging.results import Result, announce, read_results, write_results
 from container.debugging.rules.rule import evaluate
@@ -17,12 +17,13 @@ class LiveRules:
     def __init__(self, directory: Path, rules: str, *, since: float) -> None:
         self._path = directory / FIRED_FILE
         self._reader = ProfileReader(directory, since)
+        self._since = since
         self._rules = [rule for rule in from_text(rules) if isinstance(rule, ProfileRule)]
         self._fired: list[Result] = []
 
     def look(self) -> None:
         """Evaluate the rules that have not fired yet."""
-        profile = self._reader.read()
+        profile = _begun(self._reader.read(), self._since)
         for rule in list(self._rules):
             result = evaluate(rule, profile)
             if result.fired:
@@ -35,7 +36,7 @@ class LiveRules:
 def last_look(directory: Path, rules: list[ProfileRule], *, since: float) -> list[Result]:
     """What all the rules have found when training is over; says what has not been said yet."""
     said = {result.rule: result for result in read_results(directory / FIRED_FILE)}
-    profile = ProfileReader(directory, since).read()
+    profile = _begun(ProfileReader(directory, since).read(), since)
     found = []
     for rule in rules:
         result = said.get(rule.name) or evaluate(rule, profile)
@@ -43,3 +44,13 @@ def last_look(directory: Path, rules: list[ProfileRule], *, since: float) -> lis
             announce(rule, result)
         found.append(result)
     return found
+
+
+def _begun(profile: Profile, since: float) -> Profile:
+    """The profile of a job that has been sampled since it began.
+
+    The file that tells when it began is written after all images are prepared.
+    """
+    if profile.started is None and since:
+        profile.started = since
+    return profile

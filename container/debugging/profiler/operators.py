@@ -34,20 +34,36 @@ def parse_steps(text: str) -> tuple[int, int] | None:
 class OperatorProfiler:
     """Starts before the first step of the range and ends after the last.
 
-    A training that goes on in the middle of the range times what is left of it.
+    A training that goes on in the middle of the range times what is left of it, and an evaluation
+    in the middle ends it.
     """
 
     def __init__(self, steps: tuple[int, int] | None, directory: Path) -> None:
         self._steps = steps
         self._directory = directory
         self._profiler: Any = None
+        self._first = 0
+        """The first step that is timed."""
 
     def before_step(self, step: int) -> None:
         """Called before each training step; the first is step 0."""
         if self._steps and step == self._steps[1] + 1:
             self.close()
         elif self._steps and self._steps[0] <= step <= self._steps[1] and self._profiler is None:
+            self._first = step
             self._guarded(self._start)
+
+    def before_evaluation(self, step: int) -> None:
+        """Called before each evaluation, with the next step's number: it is not to be timed."""
+        if self._profiler is None:
+            return
+        if step > self._first:
+            self.close()
+            self._steps = None
+            say(f"Operators are timed up to step {step - 1}: an evaluation follows.")
+        else:  # begun too early: the step comes after the evaluation, if one comes at all
+            self._guarded(self._profiler.stop)
+            self._profiler = None
 
     def close(self) -> None:
         """Write what was measured, if anything was."""

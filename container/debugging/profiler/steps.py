@@ -74,9 +74,9 @@ class StepOutlier(ProfileRule):
         if len(seconds) > 100 and len(outliers) > self.n_outliers:
             slowest = round(float(seconds.max()), 4)
             mean = round(float(seconds.mean()), 4)
-            return Finding(
-                int(outliers[0]), {"outliers": len(outliers), "mean": mean, "max": slowest}
-            )
+            # On a GPU only some steps are measured, of a resumed training perhaps not the first.
+            first = profile.numbers[int(outliers[0])]
+            return Finding(first, {"outliers": len(outliers), "mean": mean, "max": slowest})
         return None
 
 

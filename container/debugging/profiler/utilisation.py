@@ -88,7 +88,7 @@ def _share_of_idle_gpu(
         busy = busy[:length] & idle[:length]
     share = 100 * float(busy.mean()) if len(busy) else 0.0
     if len(busy) > rule.patience and share > rule.threshold:
-        return Finding(len(busy), {"percent_of_samples": round(share, 1)})
+        return Finding(None, {"percent_of_samples": round(share, 1), "samples": len(busy)})
     return None
 
 
@@ -112,7 +112,8 @@ class LowGPUUtilization(ProfileRule):
             p5, p95 = np.percentile(values[-self.window :], (5, 95))
             if p95 < self.threshold_p95 or p5 < self.threshold_p5:
                 evidence = {"gpu": name, "p5": float(p5), "p95": float(p95)}
-                return Finding(len(values), evidence | {"mean": round(float(values.mean()), 1)})
+                evidence |= {"mean": round(float(values.mean()), 1), "samples": len(values)}
+                return Finding(None, evidence)
         return None
 
 
@@ -134,7 +135,8 @@ class GPUMemoryIncrease(ProfileRule):
                 now = values[end - self.window : end].mean()
                 before = values[end - 2 * self.window : end - self.window].mean()
                 if now - before > self.increase:
-                    return Finding(end, {"gpu": name, "increase": round(float(now - before), 2)})
+                    increase = round(float(now - before), 2)
+                    return Finding(None, {"gpu": name, "increase": increase, "samples": end})
         return None
 
 
@@ -167,7 +169,8 @@ class BatchSize(ProfileRule):
                 and memory < self.gpu_memory_threshold_p95
             )
             if len(values) > self.patience and room:
-                return Finding(len(values), {"gpu": name, "gpu_p95": gpu, "memory_p95": memory})
+                evidence = {"gpu": name, "gpu_p95": gpu, "memory_p95": memory}
+                return Finding(None, evidence | {"samples": len(values)})
         return None
 
 
@@ -194,9 +197,8 @@ class LoadBalancing(ProfileRule):
         for first, second in zip(list(histograms), list(histograms)[1:], strict=False):
             distance = _distance(histograms[first], histograms[second])
             if distance > self.threshold:
-                return Finding(
-                    len(gpus[first]), {"gpus": f"{first}, {second}", "distance": distance}
-                )
+                evidence = {"gpus": f"{first}, {second}", "distance": distance}
+                return Finding(None, evidence | {"samples": len(gpus[first])})
         return None
 
 

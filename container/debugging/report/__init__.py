@@ -7,8 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from container.atomic import write_atomically
 from container.debugging.profiler.utilisation import OverallSystemUsage
+from container.debugging.records import Array
 from container.debugging.report.material import Answers, Material
 from container.debugging.report.page import render
 from container.debugging.results import as_json
@@ -20,6 +23,9 @@ from container.evaluation import (
     confused_pairs,
     top_accuracy,
 )
+
+_WHOLE = 2000
+"""Up to so many classes the confusion matrix is written whole; of 10,000 it takes gigabytes."""
 
 
 def write(material: Material, directory: Path) -> Path:
@@ -79,11 +85,19 @@ def _answers(answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         "classes": [
             asdict(quality) | {"f1": quality.f1} for quality in class_qualities(matrix, classes)
         ],
-        "confusion": matrix.tolist(),
+        **_confusion(matrix),
         "most_confused": confused_pairs(matrix, classes, 20),
         "calibration": [asdict(each) for each in bins],
         "calibration_error": calibration_error(bins),
     }
+
+
+def _confusion(matrix: Array) -> dict[str, Any]:
+    """The whole matrix; of very many classes `[true, given, count]` of what is not zero."""
+    if len(matrix) <= _WHOLE:
+        return {"confusion": matrix.tolist()}
+    places = np.nonzero(matrix)
+    return {"confusion_nonzero": np.column_stack([*places, matrix[places]]).tolist()}
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from container.debugging.catalog import find
 from container.debugging.report.material import Material
 from container.debugging.report.plot import Line, line_chart, number
-from container.debugging.results import Result
+from container.debugging.results import Result, when
 from container.debugging.rules.losses import rounds
 from container.debugging.rules.rule import MissingError, Rule
 from container.debugging.tensors import Tensors
@@ -54,7 +54,7 @@ def _card(result: Result, tensors: Tensors | None) -> str:
     kind = find(result.rule)
     return (
         f'<article class="card finding"><h3>{escape(result.rule)} '
-        f'<span class="pill bad">fired at step {result.step}</span></h3>'
+        f'<span class="pill bad">{when(result)}</span></h3>'
         f"<p>{escape(kind.illness)}</p><p><strong>What to try.</strong> {escape(kind.advice)}</p>"
         f'<p class="soft">{escape(_evidence(result))}</p>{_plot(result, tensors)}</article>'
     )

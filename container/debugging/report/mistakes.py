@@ -25,6 +25,8 @@ from container.evaluation import calibration, calibration_error, confused_pairs
 
 _SMALL, _NARROW = 20, 10
 """Up to so many classes the confusion matrix shows its numbers, and needs half a page."""
+_MOST_ROWS = 500
+"""Of more classes than that, neighbours share a pixel of the confusion matrix."""
 _PAIRS, _WORST = 8, 12
 _THUMBNAIL = 132
 
@@ -48,6 +50,9 @@ def section(material: Material) -> str:
 
 
 def _confusion(answers: Answers, matrix: Array, classes: Sequence[str]) -> str:
+    together = -(-len(classes) // _MOST_ROWS)
+    starts = np.arange(0, len(classes), together)
+    matrix = np.add.reduceat(np.add.reduceat(matrix, starts, axis=0), starts, axis=1)
     sums = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     shares = matrix / sums
     right = int(answers.right.sum())
@@ -59,6 +64,8 @@ def _confusion(answers: Answers, matrix: Array, classes: Sequence[str]) -> str:
             "never", "every image"
         )
         note = f"{sentence} Rows are true classes, columns answers, both in the order of names."
+        if together > 1:
+            note += f" A pixel stands for {together} classes each way."
         return figure("Confusion matrix", content, note)
     head = "".join(f'<th scope="col" title="{escape(n)}">{escape(n)}</th>' for n in classes)
     rows = "".join(

@@ -118,7 +118,7 @@ def heat_map(title: str, values: Array, alt: str, *, low: float, high: float) ->
     pixels = _COLOURS[np.nan_to_num(share * (len(_COLOURS) - 1)).astype(np.int64)]
     pixels[~np.isfinite(values)] = (128, 128, 128)
     file = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG", optimize=True)
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
     source = base64.b64encode(file.getvalue()).decode()
     return (
         f'<img class="heat" alt="{escape(f"{title}. {alt}")}" src="data:image/png;base64,{source}">'
@@ -256,7 +256,7 @@ def _colours() -> Array:
     )
     places = np.linspace(0, 1, len(stops))
     channels = [np.interp(np.linspace(0, 1, 256), places, stops[:, index]) for index in range(3)]
-    return np.stack(channels, axis=1).astype(np.int64)
+    return np.stack(channels, axis=1).astype(np.uint8)
 
 
 _COLOURS = _colours()

@@ -7,7 +7,7 @@ import numpy as np
 
 from container.debugging.records import Array
 from container.debugging.rules.losses import loss_points
-from container.debugging.rules.rule import Finding, MissingError, Rule, parameter
+from container.debugging.rules.rule import Finding, MissingError, Rule, comes_first, parameter
 from container.debugging.tensors import Tensors
 
 _NORMAL_SPREAD = 3.29
@@ -40,7 +40,7 @@ class DeadRelu(Rule):
                     continue
                 looked = True
                 share = self._inactive_percent(name, value)
-                if share > self.threshold_layer and (found is None or step < found.step):
+                if share > self.threshold_layer and comes_first(step, found):
                     found = Finding(step, {"tensor": name, "inactive_percent": round(share, 2)})
                     break
         if not looked:

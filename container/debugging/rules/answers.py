@@ -45,7 +45,7 @@ class ClassImbalance(Rule):
             labels = tensors.raw(names[0], mode, step)
             if labels is None:
                 continue
-            new: Array = np.bincount(labels.reshape(-1).astype(np.int64), minlength=len(counts))
+            new: Array = np.bincount(_classes(labels), minlength=len(counts))
             new[: len(counts)] += counts
             counts = new
             seen = counts[counts > 0]
@@ -162,11 +162,24 @@ def _pairs(
         if truth is not None and given is not None:
             answers = given.argmax(axis=-1) if argmax else given
             where = tensors.global_step(labels, mode, step)
-            yield where, step, truth.reshape(-1), answers.reshape(-1)
+            yield where, step, _classes(truth), answers.reshape(-1)
+
+
+def _classes(labels: Array) -> Array:
+    """The number of each image's class: where labels are mixed, of the one with the largest share.
+
+    Mixup's labels are shares of all classes (N, C); others are (N,), or a column of a script's.
+    """
+    mixed = labels.ndim == 2 and labels.shape[1] > 1
+    classes: Array = labels.argmax(axis=1) if mixed else labels.reshape(-1).astype(np.int64)
+    return classes
 
 
 def _last_run(pairs: list[_Pair]) -> list[_Pair]:
-    """The pairs at the end between which no step of another mode lies."""
+    """The pairs at the end between which no step of another mode lies: of one evaluation.
+
+    Kennel's hook leaves a number of the mode out where another evaluation follows at once.
+    """
     start = len(pairs) - 1
     while start and pairs[start][0] - pairs[start - 1][0] == pairs[start][1] - pairs[start - 1][1]:
         start -= 1

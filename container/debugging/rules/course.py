@@ -82,8 +82,10 @@ class StalledTraining(Rule):
         for step, seconds in tensors.pauses:
             if seconds > self.threshold:
                 return Finding(step, {"seconds": round(seconds, 1)})
-        since = time.time() - tensors.last_seconds
-        if self.live and not tensors.ended and since > self.threshold:
+        # After a resume the newest tensor may be the earlier run's, and the pause between the two.
+        silent = time.time() - max(tensors.last_seconds, tensors.since)
+        over = tensors.ended or tensors.hook_off
+        if self.live and not over and silent > self.threshold:
             last = tensors.pauses[-1][0] if tensors.pauses else 0
-            return Finding(last, {"seconds": round(since, 1)})
+            return Finding(last, {"seconds": round(silent, 1)})
         return None

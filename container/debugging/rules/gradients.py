@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from container.debugging.rules.losses import loss_points
-from container.debugging.rules.rule import Finding, MissingError, Rule, parameter
+from container.debugging.rules.rule import Finding, MissingError, Rule, comes_first, parameter
 from container.debugging.tensors import Point, Tensors
 
 _CONVERGED = 0.01
@@ -37,7 +37,7 @@ class VanishingGradient(Rule):
             losses = loss_points(tensors, mode)
             for point in tensors.measure(name, "abs_mean", mode):
                 vanished = point.value < self.threshold and not _converged(losses, point.step)
-                if vanished and (found is None or point.step < found.step):
+                if vanished and comes_first(point.step, found):
                     found = Finding(
                         point.step,
                         {"tensor": name, "abs_mean": point.value, "threshold": self.threshold},
@@ -76,7 +76,7 @@ class WeightUpdateRatio(Rule):
         for name, points in ratios.items():
             for point in points:
                 wrong = not self.small_threshold <= point.value <= self.large_threshold
-                if wrong and (found is None or point.step < found.step):
+                if wrong and comes_first(point.step, found):
                     found = Finding(point.step, {"tensor": name, "ratio": point.value})
         return found
 

@@ -26,7 +26,10 @@ class Round:
 
 
 def rounds(tensors: Tensors) -> list[Round]:
-    """Every finished evaluation with the training before it, in order. Raises MissingError."""
+    """Every finished evaluation with the training before it, in order. Raises MissingError.
+
+    What is evaluated after training, such as the best epoch again or the test, is left out.
+    """
     marked: list[tuple[int, str, Point]] = []
     for mode in (TRAIN, EVAL):
         names = tensors.collection("losses", mode)
@@ -37,15 +40,18 @@ def rounds(tensors: Tensors) -> list[Round]:
     found: list[Round] = []
     train: list[float] = []
     validation: list[float] = []
-    step = 0
-    for _, mode, point in sorted(marked, key=lambda entry: entry[0]):
+    step = others = 0
+    for at, mode, point in sorted(marked, key=lambda entry: entry[0]):
         if mode == TRAIN:
             if validation:
                 found.append(Round(step, tuple(train), tuple(validation)))
                 train, validation = [], []
             train.append(point.value)
             step = point.step
-        else:
+        # Steps of other modes before it: they are fewer only where Kennel's hook has left out a
+        # number of this mode, since nothing was trained between two evaluations.
+        elif at - point.step >= others:
+            others = at - point.step
             validation.append(point.value)
     if tensors.ended and train and validation:
         found.append(Round(step, tuple(train), tuple(validation)))

@@ -14,8 +14,14 @@ from container.errors import UserError
 class Finding:
     """An illness: at which step it shows, and by what."""
 
-    step: int
+    step: int | None
+    """None where no step shows it, but samples of the machine."""
     evidence: dict[str, Any]
+
+
+def comes_first(step: int, found: Finding | None) -> bool:
+    """Whether a step comes before that of what has been found so far, if anything has."""
+    return found is None or found.step is None or step < found.step
 
 
 class MissingError(Exception):

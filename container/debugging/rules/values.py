@@ -8,7 +8,7 @@ import numpy as np
 
 from container.debugging.records import Array
 from container.debugging.rules.gradients import trainable_weights
-from container.debugging.rules.rule import Finding, MissingError, Rule, parameter
+from container.debugging.rules.rule import Finding, MissingError, Rule, comes_first, parameter
 from container.debugging.tensors import EVAL, GLOBAL, TRAIN, Tensors
 
 # Of a single value smdebug saves a standard deviation that is not a number.
@@ -116,8 +116,13 @@ class UnchangedTensor(Rule):
     equal_nan: bool = parameter(False, "whether two that are no numbers are equal")
 
     def check(self, tensors: Tensors) -> Finding | None:
-        """Compare whole tensors where they were saved, else all their reductions."""
-        if self.collection_names or self.tensor_regex:
+        """Compare whole tensors where they were saved, else all their reductions.
+
+        At the end of a schedule that goes to zero every weight stands, the larger ones to the last
+        bit. So what was learned once may; tensors that were chosen are held to each stretch.
+        """
+        chosen = bool(self.collection_names or self.tensor_regex)
+        if chosen:
             names = _chosen(tensors, self.collection_names, self.tensor_regex)
         else:
             names = trainable_weights(tensors)
@@ -126,12 +131,15 @@ class UnchangedTensor(Rule):
         found: Finding | None = None
         for name in names:
             mode = tensors.mode_of(name)
-            step = self._first_unchanged(tensors, name, mode)
-            if step is not None and (found is None or step < found.step):
+            step = self._first_unchanged(tensors, name, mode, from_first=not chosen)
+            if step is not None and comes_first(step, found):
                 found = Finding(step, {"tensor": name, "mode": mode, "saved_steps": self.num_steps})
         return found
 
-    def _first_unchanged(self, tensors: Tensors, name: str, mode: str) -> int | None:
+    def _first_unchanged(
+        self, tensors: Tensors, name: str, mode: str, *, from_first: bool
+    ) -> int | None:
+        first: Array | None = None
         before: Array | None = None
         same = 1
         for step in tensors.steps(name, mode):
@@ -139,9 +147,10 @@ class UnchangedTensor(Rule):
             now = np.array(list(saved.values())) if saved else tensors.raw(name, mode, step)
             if now is None:
                 continue
+            first = now if first is None else first
             if before is not None and self._equal(before, now):
                 same += 1
-                if same >= self.num_steps:
+                if same >= self.num_steps and (not from_first or self._equal(first, now)):
                     return step
             else:
                 same = 1
