@@ -21,7 +21,10 @@ FROM ${BASE_IMAGE} AS bare
 
 # ---- tools: installers, a C compiler and Python 3.11; nothing of this stage is kept but that Python ----
 FROM bare AS tools
-RUN apt-get update \
+# A Python 3.11 that this installs is none that the image would have: uv is to bring its own then.
+RUN mkdir -p /etc/uv \
+    && { command -v python3.11 || echo 'python-preference = "only-managed"' >/etc/uv/uv.toml; } \
+    && apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
         binutils ca-certificates gcc libc6-dev python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/*

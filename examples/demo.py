@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 from examples.digits import write_digits
+from launcher.local import loopback
 
 ROOT = Path(__file__).resolve().parent.parent
 HYPERPARAMETERS = {
@@ -110,8 +111,8 @@ def _serve(environment: dict[str, str]) -> Iterator[str]:
 
 def _is_healthy(address: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{address}/ping", timeout=2) as answer:
-            return bool(answer.status == 200)
+        with loopback.send(f"{address}/ping", seconds=2) as answer:
+            return answer.status == 200
     except (URLError, OSError):
         return False
 
@@ -131,7 +132,8 @@ def _ask(scans: list[Path], address: str) -> int:
 
 def _predict(scan: Path, address: str) -> bytes:
     if shutil.which("curl"):
-        arguments = ["curl", "--silent", "--show-error", "--fail", "--data-binary", f"@{scan}"]
+        arguments = ["curl", "--silent", "--show-error", "--fail", "--noproxy", "*"]
+        arguments += ["--data-binary", f"@{scan}"]
         arguments += ["--header", "Content-Type: image/jpeg", "--header", f"Accept: {VERBOSE}"]
         arguments += [f"{address}/invocations"]
         return subprocess.run(arguments, capture_output=True, check=True).stdout
@@ -140,17 +142,18 @@ def _predict(scan: Path, address: str) -> bytes:
         data=scan.read_bytes(),
         headers={"Content-Type": "image/jpeg", "Accept": VERBOSE},
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        content: bytes = answer.read()
-        return content
+    with loopback.send(request, seconds=60) as answer:
+        return answer.read()
 
 
 VERBOSE = "application/json; verbose=true"
 
 
 def _command(scan: Path, address: str) -> str:
+    # Where a proxy is set, curl would ask it for this machine's own address.
+    direct = "--noproxy '*' " if urllib.request.getproxies() else ""
     return (
-        f"curl --data-binary @{scan} -H 'Content-Type: image/jpeg' "
+        f"curl {direct}--data-binary @{scan} -H 'Content-Type: image/jpeg' "
         f"-H 'Accept: {VERBOSE}' {address}/invocations"
     )
 

@@ -1,13 +1,11 @@
 """What is remembered of a directory: the last names and choices, in `.kennel/state.json`."""
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from container.errors import UserError
 from launcher import records
 
 STATE_DIRECTORY = ".kennel"
@@ -51,14 +49,7 @@ class Memory:
     @contextmanager
     def _changed(self) -> Iterator[dict[str, Any]]:
         """What is remembered, to be changed; no other command reads or writes it meanwhile."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            # A file of its own: the state is replaced with each change.
-            lock = self.path.with_name("state.lock").open("w")
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror}.") from None
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with records.locked(self.path):
             state = records.read(self.path)
             yield state
             records.write(self.path, state)

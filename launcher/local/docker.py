@@ -28,6 +28,10 @@ class DockerEngine:
     name = "docker"
     most_hosts = MOST_HOSTS
 
+    def here(self) -> dict[str, Any]:
+        """This engine, as a record holds it: the variable may name another one later."""
+        return {"engine": self.name, "host": containers.present_host()}
+
     def ready(self, image: str) -> None:
         """Refuse an engine or an image that is not there. Raises UserError."""
         containers.docker("version", "--format", "{{.Server.Version}}")
@@ -57,57 +61,67 @@ class DockerEngine:
 
     def stop_train(self, record: Mapping[str, Any], base: Path) -> None:
         """Stop and remove a training's containers whose supervisor is gone."""
-        docker_run.remove(base)
+        docker_run.remove(base, record.get("host"))
 
     def serve(
         self, image: str, base: Path, environment: Mapping[str, str], log: Path
     ) -> dict[str, Any]:
-        """Start the image's `serve`, reachable from the loopback address alone."""
-        identifier = containers.create(
-            image, "serve", environment, base, "--publish", f"{ADDRESS}::{PORT}"
-        )
+        """Start the image's `serve`, reachable from the loopback address alone.
+
+        Raises:
+            UserError: docker refused it. Whatever this raises, nothing is left running.
+        """
+        reached: dict[str, Any] = {}
         try:
+            identifier = containers.create(
+                image, "serve", environment, base, "--publish", f"{ADDRESS}::{PORT}"
+            )
             containers.docker("start", identifier)
             published = containers.docker("port", identifier, f"{PORT}/tcp").splitlines()[0]
             reached = _reached(int(published.rpartition(":")[2]), log)
-        except (UserError, OSError):
-            containers.remove(identifier)
+            # Docker keeps the log until the container is removed; this keeps it with the endpoint.
+            processes.start(
+                [containers.client(), "logs", "--follow", identifier],
+                environment=os.environ,
+                log=log,
+                directory=base,
+            )
+        except BaseException:
+            with contextlib.suppress(UserError):  # the first error is the one to tell
+                self.stop_server(reached, base)
             raise
-        # Docker keeps the log until the container is removed; this keeps it beside the endpoint.
-        processes.start(
-            [containers.client(), "logs", "--follow", identifier],
-            environment=os.environ,
-            log=log,
-            directory=base,
-        )
         return {"container": identifier, **reached}
 
     def bring_model(self, record: Mapping[str, Any], base: Path, place: str) -> str:
         """Copy a directory under the base into the container."""
-        containers.copy_in(
-            str(record["container"]), base / place, f"{Path(containers.OPT_ML).name}/{place}"
-        )
+        name = f"{Path(containers.OPT_ML).name}/{place}"
+        containers.copy_in(str(record["container"]), base / place, name, record.get("host"))
         return f"{containers.OPT_ML}/{place}"
 
     def server_runs(self, record: Mapping[str, Any]) -> bool:
         """Whether the container still runs."""
         with contextlib.suppress(UserError):
-            state = containers.docker(
-                "inspect", "--format", "{{.State.Running}}", record["container"]
-            )
-            return state == "true"
+            asked = ("inspect", "--format", "{{.State.Running}}", str(record["container"]))
+            return containers.docker(*asked, host=record.get("host")) == "true"
         return False
 
-    def stop_server(self, record: Mapping[str, Any]) -> None:
-        """Stop and remove the container, and the tunnel to it if there is one."""
-        containers.remove(str(record["container"]))
+    def stop_server(self, record: Mapping[str, Any], base: Path) -> None:
+        """Stop and remove the container, in the record or not, and the tunnel if there is one.
+
+        Raises:
+            UserError: its engine does not answer, or does not do so.
+        """
+        host = record.get("host")
+        if "container" in record:
+            containers.remove(str(record["container"]), host)
+        containers.remove_all(base, host)
         if tunnel := processes.Identity.read(record.get("tunnel", {})):
             tunnel.stop(1)
 
 
 def _reached(port: int, log: Path) -> dict[str, Any]:
     """How this machine reaches a port of the engine's loopback address."""
-    host = os.environ.get("DOCKER_HOST", "")
+    host = containers.present_host()
     if not host.startswith("ssh://"):
         return {"url": f"http://{ADDRESS}:{port}"}
     here = free_port()

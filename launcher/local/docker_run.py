@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from launcher.local.layout import Host
 
 CACHE_VOLUME, CACHE = "kennel-features", "/opt/kennel/cache"
 """Features of frozen backbones, which all trainings on one engine share."""
+LOOK_SECONDS = 5.0
+"""At least so long between two questions about a container that nothing is heard of any more."""
+_STATE = "{{.State.Running}} {{.State.ExitCode}} {{.State.Status}}"
 _COLLECTED = ("checkpoints", "output", "model")
 
 
@@ -27,7 +31,11 @@ class DockerRun:
         environment: Mapping[str, str],
         log: Path,
     ) -> None:
-        """Create all, then start all. Raises UserError with nothing left behind."""
+        """Create all, then start all.
+
+        Raises:
+            UserError: docker refused it. Whatever this raises, nothing is left behind.
+        """
         self.base = base
         self.network: str | None = None
         self.identifiers: list[str] = []
@@ -37,13 +45,13 @@ class DockerRun:
                 self.network = containers.docker("network", "create", *containers.label(base), name)
             for host in hosts:
                 self.identifiers.append(self._create(image, host, environment))
-        except (UserError, OSError):
+            self.followed = [
+                Followed(identifier, log if host is hosts[0] else host.directory / log.name)
+                for identifier, host in zip(self.identifiers, hosts, strict=True)
+            ]
+        except BaseException:
             remove(self.base)
             raise
-        self.children = [
-            _attached(identifier, log if host is hosts[0] else host.directory / log.name)
-            for identifier, host in zip(self.identifiers, hosts, strict=True)
-        ]
         self.failed_first: str | None = None
 
     def _create(self, image: str, host: Host, environment: Mapping[str, str]) -> str:
@@ -62,7 +70,7 @@ class DockerRun:
 
     def poll(self) -> int | None:
         """The exit code, or None while one runs; where one fails, the others are stopped."""
-        codes = [child.poll() for child in self.children]
+        codes = [container.poll() for container in self.followed]
         failed = [place for place, code in enumerate(codes) if code]
         if failed and self.failed_first is None:
             self.failed_first = self.identifiers[failed[0]]
@@ -84,7 +92,7 @@ class DockerRun:
             )
             for identifier in self.identifiers
         ]
-        for process in (*stops, *self.children):
+        for process in (*stops, *(container.client for container in self.followed)):
             process.wait()
 
     def record(self) -> dict[str, Any]:
@@ -112,22 +120,65 @@ class DockerRun:
                 containers.docker("cp", f"{identifier}:{containers.OPT_ML}/{name}/.", str(place))
 
 
-def _attached(identifier: str, log: Path) -> "subprocess.Popen[bytes]":
-    """Start a container; what it prints goes to the log."""
-    with log.open("ab") as file:
-        return subprocess.Popen(
-            [containers.client(), "start", "--attach", identifier],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+class Followed:
+    """One container, started, and the client that adds what it prints to the log."""
+
+    def __init__(self, identifier: str, log: Path) -> None:
+        self.identifier = identifier
+        self.log = log
+        self.code: int | None = None
+        self.heard = time.time()
+        self.next_look = 0.0
+        self._follow("start", "--attach", identifier)
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs, and while its engine does not answer.
+
+        Its client may have lost the connection, which says nothing about the container.
+        """
+        if self.code is not None:
+            return self.code
+        if self.client.poll() is None:
+            state = self.log.stat()
+            if state.st_size > self.size_before:
+                self.heard = state.st_mtime
+        elif time.monotonic() >= self.next_look:
+            self.next_look = time.monotonic() + LOOK_SECONDS
+            self.code = self._ended()
+        return self.code
+
+    def _ended(self) -> int | None:
+        """The exit code; None where it is followed again, or where its engine does not answer."""
+        failed = self.client.returncode or 1
+        try:
+            said = containers.docker("inspect", "--format", _STATE, self.identifier)
+        except containers.Gone:
+            return failed
+        except UserError:
+            return None
+        running, code, status = said.split()
+        if running == "true":
+            since = f"{self.heard:.6f}"
+            self._follow("logs", "--follow", "--since", since, self.identifier)
+            return None
+        # One that could not be started has no code; the log says what its client said.
+        return failed if status == "created" else int(code)
+
+    def _follow(self, *arguments: str) -> None:
+        with self.log.open("ab") as file:
+            self.size_before = file.tell()
+            self.client = subprocess.Popen(
+                [containers.client(), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
 
-def remove(base: Path) -> None:
+def remove(base: Path, host: str | None = None) -> None:
     """Stop and remove a training's containers and their network, however far it had come."""
     with contextlib.suppress(UserError):
-        for identifier in containers.made_for(base, "ps", "--all"):
-            containers.remove(identifier)
-        for network in containers.made_for(base, "network", "ls"):
-            containers.docker("network", "rm", network)
+        containers.remove_all(base, host)
+        for network in containers.made_for(base, "network", "ls", host=host):
+            containers.docker("network", "rm", network, host=host)

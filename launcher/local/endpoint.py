@@ -1,16 +1,14 @@
 """Models, endpoint configurations and endpoints on this machine."""
 
-import http.client
+import contextlib
 import shutil
-import time
-import urllib.request
-from collections.abc import Mapping
 from typing import Any
 
-from container.errors import UserError
+from botocore.exceptions import ClientError
+
 from launcher import records
 from launcher.api import Call, check
-from launcher.local import layout, multi_model, processes
+from launcher.local import multi_model
 from launcher.local.engines import engine
 from launcher.local.jobs import (
     ENDPOINT,
@@ -22,10 +20,7 @@ from launcher.local.jobs import (
     local_path,
     moment,
 )
-
-DEFAULT_START_SECONDS = 240
-PING_SECONDS = 2.0
-"""As long as SageMaker waits for an answer to a ping."""
+from launcher.local.servers import Servers, announcement
 
 
 class Endpoints:
@@ -65,35 +60,42 @@ class Endpoints:
     def create_endpoint(self, **request: Any) -> dict[str, Any]:
         """Start a server; it takes calls when `describe_endpoint` says InService."""
         check(Call("sagemaker", "CreateEndpoint", request), local=True)
-        config = request["EndpointConfigName"]
-        self.folder.find(ENDPOINT_CONFIG, config, "CreateEndpoint")
-        name = request["EndpointName"]
-        self.folder.create(ENDPOINT, request, engine=self.engine_name)
-        self._start(name, config, "CreateEndpoint")
+        name, config = request["EndpointName"], request["EndpointConfigName"]
+        variant, container = self._asked(config, "CreateEndpoint")
+        with self.folder.locked(ENDPOINT, name):
+            starting = announcement(self.engine_name, config)
+            self.folder.create(ENDPOINT, request, next=starting)
+            self._servers(name).start(variant, container, starting)
         return {"EndpointArn": self.folder.arn(ENDPOINT, name)}
 
     def update_endpoint(self, **request: Any) -> dict[str, Any]:
         """Start a server beside the old one, which goes on until the new one is ready."""
         check(Call("sagemaker", "UpdateEndpoint", request), local=True)
         name, config = request["EndpointName"], request["EndpointConfigName"]
-        if self.describe_endpoint(EndpointName=name)["EndpointStatus"] != "InService":
-            message = f"The endpoint {name!r} is not in service and cannot be updated."
-            raise client_error("ValidationException", message, "UpdateEndpoint")
-        self.folder.find(ENDPOINT_CONFIG, config, "UpdateEndpoint")
-        self._start(name, config, "UpdateEndpoint")
+        variant, container = self._asked(config, "UpdateEndpoint")
+        servers = self._servers(name)
+        servers.advance()
+        with self.folder.locked(ENDPOINT, name):
+            if servers.status(servers.record()) != "InService":
+                message = f"The endpoint {name!r} is not in service and cannot be updated."
+                raise client_error("ValidationException", message, "UpdateEndpoint")
+            starting = announcement(self.engine_name, config)
+            self.folder.put(ENDPOINT, name, next=starting, failure=None)
+            servers.start(variant, container, starting)
         return {"EndpointArn": self.folder.arn(ENDPOINT, name)}
 
     def describe_endpoint(self, **request: Any) -> dict[str, Any]:
         """Whether the endpoint takes calls."""
         name = request["EndpointName"]
-        self._advance(name)
-        record = self.folder.find(ENDPOINT, name, "DescribeEndpoint")
+        servers = self._servers(name)
+        servers.advance()
+        record = servers.record()
         answer = {
             "EndpointName": name,
             "EndpointArn": record["EndpointArn"],
             "EndpointConfigName": record.get("config", record["request"]["EndpointConfigName"]),
             "CreationTime": moment(record["CreationTime"]),
-            "EndpointStatus": self._status(record),
+            "EndpointStatus": servers.status(record),
         }
         config = self._config(answer["EndpointConfigName"])
         if "AsyncInferenceConfig" in config:
@@ -105,13 +107,12 @@ class Endpoints:
         return answer
 
     def delete_endpoint(self, **request: Any) -> dict[str, Any]:
-        """Stop the server and forget the endpoint."""
+        """Stop the servers and forget the endpoint. Raises UserError where one goes on."""
         name = request["EndpointName"]
-        record = self.folder.find(ENDPOINT, name, "DeleteEndpoint")
-        for server in (record.get("server"), record.get("next")):
-            if server:
-                engine(record["engine"]).stop_server(server)
-        shutil.rmtree(self.folder.directory(ENDPOINT, name))
+        self.folder.find(ENDPOINT, name, "DeleteEndpoint")
+        with self.folder.locked(ENDPOINT, name):
+            self._servers(name).stop_all()
+            shutil.rmtree(self.folder.directory(ENDPOINT, name))
         return {}
 
     def delete_endpoint_config(self, **request: Any) -> dict[str, Any]:
@@ -125,8 +126,13 @@ class Endpoints:
 
     def list_endpoints(self, **request: Any) -> dict[str, Any]:
         """Every endpoint, newest first."""
-        names = [record["request"]["EndpointName"] for record in self.folder.all(ENDPOINT)]
-        return {"Endpoints": [self.describe_endpoint(EndpointName=name) for name in names]}
+        found = []
+        for record in self.folder.all(ENDPOINT):
+            # Another command may delete one of them meanwhile.
+            with contextlib.suppress(ClientError):
+                name = record["request"]["EndpointName"]
+                found.append(self.describe_endpoint(EndpointName=name))
+        return {"Endpoints": found}
 
     def list_endpoint_configs(self, **request: Any) -> dict[str, Any]:
         """Every endpoint configuration, newest first."""
@@ -143,83 +149,41 @@ class Endpoints:
             ClientError: it is not in service, or has no such model.
         """
         url = self.server_url(name)
-        server = self.folder.find(ENDPOINT, name, "InvokeEndpoint")["server"]
+        servers = self._servers(name)
+        server = servers.record("InvokeEndpoint")["server"]
         variant = self._config(server["config"])["ProductionVariants"][0]
         model = self.folder.find(MODEL, variant["ModelName"], "InvokeEndpoint")["request"]
         main = model["PrimaryContainer"]
         if main.get("Mode") != multi_model.MODE:
             return f"{url}/invocations"
-        base = self.folder.directory(ENDPOINT, name) / server["config"] / "opt-ml"
         models = multi_model.Models(
-            url, local_path(main["ModelDataUrl"]), base, engine(self.engine_name), server
+            url,
+            local_path(main["ModelDataUrl"]),
+            servers.base(server),
+            engine(server["engine"]),
+            server,
         )
         return f"{url}/models/{models.loaded(target)}/invoke"
 
     def server_url(self, name: str) -> str:
         """The address of an endpoint in service. Raises ClientError where it is not."""
-        self._advance(name)
-        record = self.folder.find(ENDPOINT, name, "InvokeEndpoint")
-        if self._status(record) not in ("InService", "Updating"):
+        servers = self._servers(name)
+        servers.advance()
+        record = servers.record("InvokeEndpoint")
+        if servers.status(record) not in ("InService", "Updating"):
             message = f"Endpoint {name} of account is not in service."
             raise client_error("ValidationError", message, "InvokeEndpoint")
         return str(record["server"]["url"])
 
-    def _start(self, name: str, config: str, operation: str) -> None:
-        variant = self.folder.find(ENDPOINT_CONFIG, config, operation)["request"][
-            "ProductionVariants"
-        ][0]
+    def _servers(self, name: str) -> Servers:
+        return Servers(self.folder, name)
+
+    def _asked(self, config: str, operation: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A configuration's variant, and what its model is made of. Raises ClientError."""
+        found = self.folder.find(ENDPOINT_CONFIG, config, operation)["request"]
+        variant = found["ProductionVariants"][0]
         model = self.folder.find(MODEL, variant["ModelName"], operation)["request"]
-        main = model["PrimaryContainer"]
-        directory = self.folder.directory(ENDPOINT, name)
-        base = directory / config / "opt-ml"
-        environment = dict(main.get("Environment", {}))
-        try:
-            if main.get("Mode") == multi_model.MODE:
-                environment |= multi_model.ENVIRONMENT
-                (base / multi_model.MODELS).mkdir(parents=True)
-            else:
-                layout.unpack(local_path(main["ModelDataUrl"]), base / "model")
-        except UserError as error:
-            self.folder.update(ENDPOINT, name, failure=str(error))
-            return
-        server = engine(self.engine_name).serve(
-            main["Image"], base, environment, directory / "log.txt"
-        )
-        seconds = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_START_SECONDS)
-        server |= {"config": config, "deadline": time.time() + seconds}
-        self.folder.update(ENDPOINT, name, next=server, failure=None)
-
-    def _advance(self, name: str) -> None:
-        """A server that is starting takes over when it answers pings, or is given up."""
-        record = self.folder.find(ENDPOINT, name, "DescribeEndpoint")
-        starting = record.get("next")
-        if not starting:
-            return
-        runner = engine(record["engine"])
-        _reap(starting)
-        if answers(starting["url"]):
-            self.folder.update(
-                ENDPOINT, name, server=starting, next=None, config=starting["config"]
-            )
-            if record.get("server"):
-                runner.stop_server(record["server"])
-        elif not runner.server_runs(starting):
-            runner.stop_server(starting)  # a container that has ended is still there
-            reason = "The server ended before it answered a ping; its log says why."
-            self.folder.update(ENDPOINT, name, next=None, failure=reason)
-        elif time.time() > starting["deadline"]:
-            runner.stop_server(starting)
-            reason = "The server did not pass the ping health check in time; its log says why."
-            self.folder.update(ENDPOINT, name, next=None, failure=reason)
-
-    def _status(self, record: Mapping[str, Any]) -> str:
-        server = record.get("server")
-        if record.get("next"):
-            return "Updating" if server else "Creating"
-        if server:
-            _reap(server)
-            return "InService" if engine(record["engine"]).server_runs(server) else "Failed"
-        return "Failed" if record.get("failure") else "Creating"
+        return variant, model["PrimaryContainer"]
 
     def _config(self, name: str) -> dict[str, Any]:
         """A configuration's request; nothing where it was deleted before its endpoint."""
@@ -247,20 +211,6 @@ class Endpoints:
 
     def _deleted(self, resource: Resource, name: str, operation: str) -> dict[str, Any]:
         self.folder.find(resource, name, operation)
-        shutil.rmtree(self.folder.directory(resource, name))
+        with contextlib.suppress(FileNotFoundError):  # of two commands one finds it gone
+            shutil.rmtree(self.folder.directory(resource, name))
         return {}
-
-
-def _reap(server: Mapping[str, Any]) -> None:
-    """A server that this very process started and that has ended is not to count as running."""
-    if identity := processes.Identity.read(server):
-        processes.reap(identity.pid)
-
-
-def answers(url: str) -> bool:
-    """Whether a server says that its model is ready."""
-    try:
-        with urllib.request.urlopen(f"{url}/ping", timeout=PING_SECONDS) as answer:  # noqa: S310
-            return bool(answer.status == http.client.OK)
-    except (OSError, http.client.HTTPException):
-        return False

@@ -31,6 +31,9 @@ class Engine(Protocol):
     most_hosts: int
     """Of how many machines it can play the part in one training."""
 
+    def here(self) -> dict[str, Any]:
+        """Which engine this is, for the record of what it is about to start."""
+
     def ready(self, image: str) -> None:
         """Refuse what cannot be run before anything is recorded. Raises UserError."""
 
@@ -53,7 +56,7 @@ class Engine(Protocol):
     def serve(
         self, image: str, base: Path, environment: Mapping[str, str], log: Path
     ) -> dict[str, Any]:
-        """Start a server for the model in `base`; the record says how to find it again."""
+        """Start a server for the model in `base`; how to find it again, beside `here`."""
 
     def bring_model(self, record: Mapping[str, Any], base: Path, place: str) -> str:
         """Let a running server see the directory `place` under its base; its path there."""
@@ -61,8 +64,8 @@ class Engine(Protocol):
     def server_runs(self, record: Mapping[str, Any]) -> bool:
         """Whether that server is still there."""
 
-    def stop_server(self, record: Mapping[str, Any]) -> None:
-        """Stop that server, and no other."""
+    def stop_server(self, record: Mapping[str, Any], base: Path) -> None:
+        """Stop the server for the model in `base`, however far it had come. Raises UserError."""
 
 
 def engine(name: str) -> Engine:

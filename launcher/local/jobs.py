@@ -1,6 +1,7 @@
 """The jobs folder: one directory per job, model or endpoint, one JSON record in each."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -85,16 +86,28 @@ class JobsFolder:
             raise client_error("ValidationException", message, operation)
         return record
 
+    def locked(self, resource: Resource, name: str) -> AbstractContextManager[None]:
+        """Let no other command change a thing; for ever, where this very thread has done so.
+
+        The lock lies beside the thing's directory, which may be removed and made anew meanwhile.
+        """
+        return records.locked(self.directory(resource, name))
+
     def update(self, resource: Resource, name: str, **facts: Any) -> None:
-        """Change some facts of a record."""
-        path = self.record_path(resource, name)
-        records.write(path, {**records.read(path), **facts})
+        """Change some facts of a record. Raises ClientError where there is none."""
+        with self.locked(resource, name):
+            self.put(resource, name, **facts)
+
+    def put(self, resource: Resource, name: str, **facts: Any) -> None:
+        """Change some facts of a record that is locked. Raises ClientError where there is none."""
+        record = self.find(resource, name, f"Update{resource.name_member.removesuffix('Name')}")
+        records.write(self.record_path(resource, name), {**record, **facts})
 
     def all(self, resource: Resource) -> Iterator[dict[str, Any]]:
         """Every record of a kind, newest first."""
-        found = [
-            records.read(path) for path in (self.root / f"{resource.kind}s").glob("*/record.json")
-        ]
+        paths = (self.root / f"{resource.kind}s").glob("*/record.json")
+        # What another command deletes meanwhile has nothing in it.
+        found = [record for path in paths if (record := records.read(path))]
         yield from sorted(found, key=lambda record: str(record["CreationTime"]), reverse=True)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from launcher.local import layout
+from launcher import records
+from launcher.local import layout, loopback
 from launcher.local.engines import Engine
 from launcher.local.jobs import client_error
 
@@ -49,8 +50,18 @@ class Models:
             raise _refused(f"There is no model {target!r} here; there are {known}.")
         # SageMaker's names say nothing about the model either.
         name = hashlib.sha256(target.encode()).hexdigest()[:32]
-        if self._ask("GET", f"/{name}")[0] == http.client.OK:
-            return name
+        if not self._has(name):
+            # Of those who ask for it at the same time one loads it, and the others wait.
+            with records.locked(self.base / MODELS / name):
+                if not self._has(name):
+                    self._load(archive, target, name)
+        return name
+
+    def _has(self, name: str) -> bool:
+        return self._ask("GET", f"/{name}")[0] == http.client.OK
+
+    def _load(self, archive: Path, target: str, name: str) -> None:
+        """Raises ClientError, UserError."""
         place = f"{MODELS}/{name}/model"
         layout.unpack(archive, self.base / place)
         order = {
@@ -62,7 +73,6 @@ class Models:
             status, said = self._ask("POST", "", order)
         if status not in (http.client.OK, http.client.CONFLICT):
             raise _refused(f"The model {target!r} could not be loaded ({status}): {said}")
-        return name
 
     def _unload_one(self) -> bool:
         """Make room, as SageMaker does; False where nothing is loaded."""
@@ -78,7 +88,7 @@ class Models:
             f"{self.url}/models{path}", data, headers, method=method
         )
         try:
-            with urllib.request.urlopen(message, timeout=LOAD_SECONDS) as answer:  # noqa: S310
+            with loopback.send(message, LOAD_SECONDS) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode("utf-8", "replace")

@@ -25,6 +25,10 @@ class ProcessEngine:
     name = "process"
     most_hosts = 1  # hosts find each other by name, which processes of one machine do not have
 
+    def here(self) -> dict[str, Any]:
+        """This machine, which has no more to be told of."""
+        return {"engine": self.name}
+
     def ready(self, image: str) -> None:
         """There is nothing to wait for: the programs are beside this file."""
 
@@ -85,7 +89,7 @@ class ProcessEngine:
         identity = processes.Identity.read(record)
         return identity is not None and identity.runs()
 
-    def stop_server(self, record: Mapping[str, Any]) -> None:
+    def stop_server(self, record: Mapping[str, Any], base: Path) -> None:
         """SIGTERM, and SIGKILL after as long as SageMaker waits."""
         if identity := processes.Identity.read(record):
             identity.stop(SERVER_GRACE_SECONDS)

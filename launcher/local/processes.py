@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+PROCESSES = Path("/proc")
+"""Where Linux says what runs; other systems have `ps` alone."""
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -85,10 +88,10 @@ def reap(pid: int) -> None:
 
 def _state(pid: int) -> tuple[str, str]:
     """One letter for the state, and the start time; empty where there is no such process."""
-    if Path("/proc/self/stat").exists():
+    if (PROCESSES / "self/stat").exists():
         try:
             # The program's name is in brackets and may hold anything; the state comes after it.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = (PROCESSES / f"{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return "", ""
         return fields[0], fields[19]
@@ -96,7 +99,8 @@ def _state(pid: int) -> tuple[str, str]:
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
         capture_output=True,
         text=True,
-        env={**os.environ, "LC_ALL": "C"},
+        # The same words for the same moment, wherever the user is and whatever the season.
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
         check=False,
     ).stdout.split(None, 1)
     return (answer[0][0], answer[1].strip()) if len(answer) == 2 else ("", "")

@@ -72,20 +72,24 @@ class Supervision:
         except UserError as error:
             self._end("Failed", "Failed", FailureReason=f"InternalServerError: {error}")
             return
-        records.write(self.directory / "run.json", run.record())
         self.say("InProgress", "Training", TrainingStartTime=now())
         code, ended_by = self._wait(run)
         run.collect()
         self._finish(code, ended_by)
 
     def _start(self, hosts: Sequence[layout.Host]) -> Run:
-        return engine(self.record["engine"]).train(
+        runner, place = engine(self.record["engine"]), self.directory / "run.json"
+        # Before it is started: this process may be gone in the meantime.
+        records.write(place, runner.here())
+        run = runner.train(
             self.request["AlgorithmSpecification"]["TrainingImage"],
             self.base,
             hosts,
             self._environment(),
             self.directory / "log.txt",
         )
+        records.write(place, {**runner.here(), **run.record()})
+        return run
 
     def _environment(self) -> dict[str, str]:
         return {

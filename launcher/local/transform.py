@@ -1,8 +1,10 @@
 """Batch transform jobs on this machine."""
 
+import contextlib
 import signal
 from typing import Any
 
+from container.errors import UserError
 from launcher import records
 from launcher.api import Call, check
 from launcher.local.engines import engine
@@ -33,14 +35,16 @@ class TransformJobs:
         record = self.folder.find(TRANSFORM_JOB, name, "DescribeTransformJob")
         directory = self.folder.directory(TRANSFORM_JOB, name)
         runs = is_supervised(directory, record)
+        if not runs and (server := records.read(directory / SERVER)):
+            # What cannot be stopped now is stopped when somebody looks again.
+            with contextlib.suppress(UserError):
+                engine(server["engine"]).stop_server(server, directory / "opt-ml")
+                (directory / SERVER).unlink(missing_ok=True)
         progress = {
             "TransformJobStatus": "InProgress",
             **records.read(directory / "progress.json"),
         }
         if not runs and progress["TransformJobStatus"] not in _OVER:
-            if server := records.read(directory / SERVER):
-                engine(record["engine"]).stop_server(server)
-                (directory / SERVER).unlink(missing_ok=True)
             reason = "InternalServerError: the process that looked after this job is gone."
             progress |= {"TransformJobStatus": "Failed", "FailureReason": reason}
         return {

@@ -148,6 +148,19 @@ def test_a_body_that_sagemaker_would_not_take_is_not_sent(tmp_path: Path) -> Non
         prediction.request("kennel", path, 3)
 
 
+def test_no_proxy_is_asked_for_what_runs_on_this_machine(
+    workspace: Workspace, archive: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    deployed = workspace.run("deploy", "--multi-model", archive)
+    assert deployed.code == 0, deployed.stderr
+    answer = workspace.run("predict", "--target", "model", image)
+    assert answer.code == 0, answer.stderr
+
+
 def test_references_are_checked(workspace: Workspace) -> None:
     variant = endpoint.instance_variant("missing", "ml.m5.large", 1)
     given: dict[str, Any] = endpoint.config_request(Settings(), "config", variant)

@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import signal
 import tarfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,3 +156,19 @@ def test_a_process_is_known_by_its_start_time_too() -> None:
     assert not other.runs()
     other.stop(0)
     assert own.runs()
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps")
+def test_without_proc_a_process_is_known_again_in_another_time_zone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PROCESSES", tmp_path)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    own = processes.Identity.of(os.getpid())
+    assert own
+    assert own.runs()
+    monkeypatch.setenv("TZ", "America/New_York")
+    assert own.runs()
+    # ps says the moment in whole seconds, in words that can be read again.
+    started = time.strptime(own.started, "%a %b %d %H:%M:%S %Y")
+    assert started <= time.gmtime()

@@ -18,6 +18,7 @@ from PIL import Image
 from launcher import records
 from launcher.local import processes
 from launcher.local.jobs import SERVER
+from launcher.prediction import LARGEST_BODY
 from launcher.store import FileStore
 from launcher.transform import THREADS, Row, accuracy, answers_for, as_csv, joined
 
@@ -63,6 +64,13 @@ def test_answers_are_joined_to_the_images_names(
     assert 0 < float(rows["class 1/1.jpg"]["probability"]) <= 1
     right = [row["label"] == row["truth"] for row in rows.values()]
     assert found["accuracy"] == pytest.approx(sum(right) / 7)
+    # As on SageMaker, the job has failed by the one image, and the answers of the others are there.
+    name = found["transform_job"]
+    job = workspace.client.describe_transform_job(TransformJobName=name)
+    assert job["TransformJobStatus"] == "Failed"
+    assert job["FailureReason"] == "ClientError: 1 of 7 images were refused; the log says why."
+    log = workspace.path / f".kennel/jobs/transform-jobs/{name}/log.txt"
+    assert "broken.jpg: 4" in log.read_text()
     # The server was the job's own, and is gone with it.
     assert workspace.client.list_endpoints()["Endpoints"] == []
     assert "transform" in workspace.run("status").stdout
@@ -89,6 +97,22 @@ def test_a_transform_that_cannot_be_done_says_why(
     refused = workspace.run("transform", empty, "--model", model)
     assert refused.code == 1
     assert "the model refused every image" in refused.stderr
+
+
+def test_an_image_that_an_endpoint_would_not_take_is_answered_and_by_no_proxy(
+    workspace: Workspace, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    (tmp_path / "large").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "large/noise.png", compress_level=0)
+    assert (tmp_path / "large/noise.png").stat().st_size > LARGEST_BODY
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    answer = workspace.run("transform", tmp_path / "large", "--model", model, "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.json["without_answer"] == []
 
 
 @pytest.mark.parametrize(
@@ -147,7 +171,7 @@ def test_when_its_supervisor_is_killed_a_transform_fails_and_leaves_no_server(
 ) -> None:
     command = workspace.start("transform", folder, "--model", model)
     jobs = workspace.path / ".kennel/jobs/transform-jobs"
-    wait_until(lambda: any(jobs.glob(f"*/{SERVER}")))
+    wait_until(lambda: any('"pid"' in path.read_text() for path in jobs.glob(f"*/{SERVER}")))
     (job,) = jobs.iterdir()
     server = processes.Identity.read(records.read(job / SERVER))
     supervisor = processes.Identity.read(records.read(job / "supervisor.json"))

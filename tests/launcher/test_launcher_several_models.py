@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,38 @@ def test_models_of_one_endpoint_are_loaded_when_they_are_asked_for(
     assert all(archive.is_file() for archive in archives)
 
 
+def test_a_server_is_given_the_variables_that_it_is_deployed_with(
+    workspace: Workspace, archives: list[Path]
+) -> None:
+    for precision in ("float32", "auto"):
+        given = ("--env", f"KENNEL_PRECISION={precision}", "KENNEL_PAGE=0")
+        answer = workspace.run("deploy", "--model", archives[0], *given)
+        assert answer.code == 0, answer.stderr
+        url = workspace.client.server_url("kennel")
+        with urllib.request.urlopen(f"{url}/ping") as ping:
+            engine = json.loads(ping.read())["engine"]
+        assert precision == "auto" or engine == "openvino float32"
+    refused = workspace.run("deploy", "--model", archives[0], "--env", "KENNEL_PRECISION")
+    assert "--env takes NAME=VALUE, such as KENNEL_PRECISION=int8" in refused.stderr
+    given = ("--env", "KENNEL_SCRIPT=true", "--dry-run")
+    shown = workspace.run("deploy", "--multi-model", *archives, *given)
+    container = requests(shown)["CreateModel"]["PrimaryContainer"]
+    assert container["Environment"] == {"KENNEL_SCRIPT": "true"}
+
+
+def test_a_model_that_several_requests_want_at_once_is_loaded_by_one_of_them(
+    workspace: Workspace, archives: list[Path], image: Path, tmp_path: Path
+) -> None:
+    assert workspace.run("deploy", "--multi-model", *archives).code == 0
+    (tmp_path / "images").mkdir()
+    for number in range(8):
+        shutil.copy(image, tmp_path / f"images/{number}.png")
+    explained = workspace.run("explain", "--target", "cats", tmp_path / "images", "--json")
+    assert explained.code == 0, explained.stderr
+    assert explained.json["images"] == 8
+    assert explained.json["refused"] == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -90,6 +123,7 @@ def test_many_models_are_one_folder_of_archives_in_s3(
 ) -> None:
     model = ("--image", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/kennel:latest")
     given = requests(cloud.run("deploy", "--multi-model", *archives, *model, "--dry-run"))
+    assert aws("s3").list_buckets()["Buckets"] == [], "a dry run sends nothing"
     container = given["CreateModel"]["PrimaryContainer"]
     assert container["Mode"] == "MultiModel"
     assert container["MultiModelConfig"] == {"ModelCacheSetting": "Enabled"}
@@ -103,8 +137,8 @@ def test_many_models_are_one_folder_of_archives_in_s3(
     answer = cloud.run("deploy", "--multi-model", *archives, *model)
     assert answer.code == 0, answer.stderr
     stored = aws("s3").list_objects_v2(Bucket="sagemaker-eu-west-1-123456789012")["Contents"]
-    names = {entry["Key"].rpartition("/")[2] for entry in stored if "/models/" in entry["Key"]}
-    assert names == {"dogs.tar.gz", "cats.tar.gz"}
+    kept = {entry["Key"].rpartition("/")[2] for entry in stored if "/models/" in entry["Key"]}
+    assert kept == {"dogs.tar.gz", "cats.tar.gz"}
 
 
 def test_a_component_is_a_model_and_its_part_of_the_machines(
@@ -132,6 +166,33 @@ def test_a_component_is_a_model_and_its_part_of_the_machines(
     assert asked["InvokeEndpoint"]["InferenceComponentName"] == "c"
     refused = cloud.run("deploy", "--model", archives[0], "--components", "0", *model)
     assert "--components takes how many copies to run" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "accelerators"), [("ml.m5.large", None), ("ml.g4dn.xlarge", 1.0)]
+)
+def test_a_further_component_asks_for_what_the_endpoint_s_machines_have(
+    cloud: Workspace,
+    archives: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    machine: str,
+    accelerators: float | None,
+) -> None:
+    model = ("--image", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/kennel:latest")
+    assert cloud.run("deploy", "--model", archives[0], *model).code == 0
+    # moto knows no configuration without a model.
+    variant = {"VariantName": "AllTraffic", "InstanceType": machine}
+    config = {"ProductionVariants": [variant]}
+    monkeypatch.setattr(components, "configuration", lambda session, found: config)
+    given = ("deploy", "--model", archives[0], "--components", *model, "--dry-run")
+    further = requests(cloud.run(*given))
+    assert "CreateEndpoint" not in further
+    needs = further["CreateInferenceComponent"]["Specification"]["ComputeResourceRequirements"]
+    assert needs.get("NumberOfAcceleratorDevicesRequired") == accelerators
+    client = aws("sagemaker")
+    arn = client.describe_endpoint(EndpointName="kennel")["EndpointArn"]
+    client.delete_tags(ResourceArn=arn, TagKeys=["kennel:made-by"])
+    assert "was not made for this project" in cloud.run(*given).stderr
 
 
 class Components:
