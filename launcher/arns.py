@@ -26,6 +26,11 @@ def log_group(region: str, account: str, name: str) -> str:
     return f"arn:{partition(region)}:logs:{region}:{account}:log-group:{name}"
 
 
+def alarms(region: str, account: str) -> str:
+    """Every alarm of CloudWatch."""
+    return f"arn:{partition(region)}:cloudwatch:{region}:{account}:alarm:*"
+
+
 def front(region: str, account: str, project: str) -> tuple[str, str]:
     """The Lambda and its role."""
     name, place = f"{project}-front", partition(region)

@@ -5,7 +5,7 @@ from typing import Any
 
 from container.errors import UserError
 from launcher.api import Call
-from launcher.endpoint import VARIANT
+from launcher.endpoint import ASYNCHRONOUS, COMPONENTS, SERVERLESS, VARIANT
 from launcher.session import Session
 
 SERVICE = "application-autoscaling"
@@ -28,25 +28,49 @@ class Scaling:
     """How long to wait after machines were removed before more are."""
 
 
-def calls(endpoint: str, scaling: Scaling) -> list[Call]:
-    """Register the endpoint and give it a policy. Raises UserError."""
+def calls(endpoint: str, scaling: Scaling, kind: str | None = None) -> list[Call]:
+    """Register the endpoint, of a kind as `launcher.endpoint` names them, and give it a policy.
+
+    Raises:
+        UserError: bounds or aims that make no sense, or an endpoint that does not scale so.
+    """
+    if kind in (SERVERLESS, COMPONENTS):
+        raise UserError(
+            f"{endpoint} is {kind}, which does not scale by its machines; autoscale takes an "
+            "endpoint of models on machines."
+        )
     if not 0 < scaling.least <= scaling.most:
         raise UserError(f"--min must be from 1 to --max, got {scaling.least} and {scaling.most}.")
     if scaling.concurrent <= 0 or (scaling.invocations is not None and scaling.invocations <= 0):
         raise UserError("--concurrent and --invocations must be above 0.")
     target = _target(endpoint)
-    if scaling.invocations is None:
+    metric: dict[str, Any]
+    if kind == ASYNCHRONOUS:
+        if scaling.invocations is not None:
+            raise UserError(
+                f"{endpoint} is {kind} and does not count its requests a minute: take --concurrent."
+            )
+        # Those that wait for a machine, which stand in no predefined metric.
+        metric = {
+            "CustomizedMetricSpecification": {
+                "MetricName": "ApproximateBacklogSizePerInstance",
+                "Namespace": "AWS/SageMaker",
+                "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
+                "Statistic": "Average",
+            }
+        }
+    elif scaling.invocations is None:
         # Looked at every ten seconds, and the same number whatever the model and the machine.
-        metric = "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+        metric = _predefined("SageMakerVariantConcurrentRequestsPerModelHighResolution")
     else:
-        metric = "SageMakerVariantInvocationsPerInstance"
+        metric = _predefined("SageMakerVariantInvocationsPerInstance")
     policy = {
         **target,
         "PolicyName": f"{endpoint}-requests",
         "PolicyType": "TargetTrackingScaling",
         "TargetTrackingScalingPolicyConfiguration": {
             "TargetValue": scaling.invocations or scaling.concurrent,
-            "PredefinedMetricSpecification": {"PredefinedMetricType": metric},
+            **metric,
             "ScaleOutCooldown": scaling.out_seconds,
             "ScaleInCooldown": scaling.in_seconds,
         },
@@ -56,6 +80,10 @@ def calls(endpoint: str, scaling: Scaling) -> list[Call]:
         Call(SERVICE, "RegisterScalableTarget", {**target, **bounds}),
         Call(SERVICE, "PutScalingPolicy", policy),
     ]
+
+
+def _predefined(metric: str) -> dict[str, Any]:
+    return {"PredefinedMetricSpecification": {"PredefinedMetricType": metric}}
 
 
 def _target(endpoint: str) -> dict[str, Any]:

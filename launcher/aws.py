@@ -86,8 +86,8 @@ class Account:
         """The role that SageMaker works as. Raises UserError where none was named."""
         if not self.settings.role:
             raise UserError(
-                "SageMaker needs a role to work as: give --role ARN once (docs/launcher.md has the "
-                "smallest policy that it needs)."
+                "SageMaker needs a role to work as: give --role ARN once "
+                "(docs/launcher-permissions.md has the smallest policy that it needs)."
             )
         return self.settings.role
 

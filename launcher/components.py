@@ -10,7 +10,14 @@ from botocore.exceptions import ClientError
 
 from container.errors import UserError
 from launcher.api import Call
-from launcher.endpoint import READY_SECONDS, START_SECONDS, VARIANT, instance_variant, is_gpu
+from launcher.endpoint import (
+    READY_SECONDS,
+    START_SECONDS,
+    VARIANT,
+    configuration,
+    instance_variant,
+    is_gpu,
+)
 from launcher.names import tags
 from launcher.refusals import is_missing
 from launcher.session import Session
@@ -36,15 +43,17 @@ def config_request(settings: Settings, name: str, role: str, count: int) -> dict
     }
 
 
-def call(settings: Settings, name: str, endpoint: str, model: str, copies: int) -> Call:
-    """`CreateInferenceComponent`. Raises UserError."""
+def call(
+    settings: Settings, name: str, endpoint: str, model: str, copies: int, machine: str
+) -> Call:
+    """`CreateInferenceComponent`, for an endpoint on machines of that type. Raises UserError."""
     if copies < 1:
         raise UserError(f"--components takes how many copies to run, at least 1, got {copies}.")
     needs: dict[str, Any] = {
         "NumberOfCpuCoresRequired": PROCESSORS,
         "MinMemoryRequiredInMb": MEGABYTES,
     }
-    if is_gpu(settings.endpoint_instance_type):
+    if is_gpu(machine):
         needs["NumberOfAcceleratorDevicesRequired"] = 1.0
     request = {
         "InferenceComponentName": name,
@@ -66,14 +75,23 @@ def call(settings: Settings, name: str, endpoint: str, model: str, copies: int) 
 
 def takes_components(session: Session, endpoint: Mapping[str, Any]) -> bool:
     """Whether an endpoint's configuration names no model, so that its models are components."""
-    name = endpoint["EndpointConfigName"]
-    try:
-        config = session.sagemaker.describe_endpoint_config(EndpointConfigName=name)
-    except ClientError as error:
-        if is_missing(error):
-            return False
-        raise
-    return not any("ModelName" in variant for variant in config["ProductionVariants"])
+    variants = configuration(session, endpoint).get("ProductionVariants", ())
+    return bool(variants) and not any("ModelName" in variant for variant in variants)
+
+
+def machine(session: Session, name: str, endpoint: Mapping[str, Any]) -> str:
+    """The type of the machines that the components of an endpoint share.
+
+    Raises:
+        UserError: it has a model of its own.
+    """
+    if not takes_components(session, endpoint):
+        raise UserError(
+            f"The endpoint {name} serves a model of its own and takes no components: remove it "
+            "with `./launch.py delete` first, or give another --project."
+        )
+    (variant,) = configuration(session, endpoint)["ProductionVariants"]
+    return str(variant["InstanceType"])
 
 
 def of(session: Session, endpoint: str) -> Iterator[Mapping[str, Any]]:

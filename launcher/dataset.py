@@ -7,9 +7,10 @@ from container.errors import UserError
 from launcher.settings import Settings
 from launcher.store import Report, Store
 
-SPLITS = ("train", "validation", "valid", "test")
+TRAINED = ("train", "training")
+SPLITS = (*TRAINED, "validation", "valid", "val", "test", "testing")
 """Folders that become channels of their own; other data is one channel, split by the job."""
-HELD_OUT = ("test", "validation", "valid")
+HELD_OUT = ("test", "testing", "validation", "valid", "val")
 """The splits that nothing is learned from, the least touched first."""
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 
@@ -65,7 +66,8 @@ def splits(store: Store, data: str) -> tuple[str, ...]:
     else:
         path = Path(data)
         names = tuple(entry.name for entry in path.iterdir()) if path.is_dir() else ()
-    return tuple(name for name in SPLITS if name in names) if "train" in names else ()
+    found = tuple(name for name in SPLITS if name in names)
+    return found if any(name in TRAINED for name in found) else ()
 
 
 def held_out(store: Store, data: str) -> str | None:

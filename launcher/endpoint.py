@@ -23,6 +23,10 @@ BAKING_SECONDS = 300
 """How long alarms are watched before an update is final."""
 LAST_LINES = 12
 UNDER_WAY = ("Creating", "Updating", "SystemUpdating", "RollingBack")
+ASYNCHRONOUS = "asynchronous"
+COMPONENTS = "one of components"
+MULTI_MODEL = "one of many models"
+SERVERLESS = "serverless"
 
 
 def is_gpu(instance_type: str) -> bool:
@@ -31,19 +35,27 @@ def is_gpu(instance_type: str) -> bool:
 
 
 def model_request(
-    settings: Settings, name: str, *, role: str, image: str, artifact: str
+    settings: Settings,
+    name: str,
+    *,
+    role: str,
+    image: str,
+    artifact: str,
+    environment: Mapping[str, str],
 ) -> dict[str, Any]:
     """`CreateModel`."""
-    return {
-        "ModelName": name,
-        "PrimaryContainer": {"Image": image, "ModelDataUrl": artifact},
-        "ExecutionRoleArn": role,
-        "Tags": tags(settings.project),
-    }
+    container = {"Image": image, "ModelDataUrl": artifact}
+    return _model_request(settings, name, role, container, environment)
 
 
 def many_models_request(
-    settings: Settings, name: str, *, role: str, image: str, folder: str
+    settings: Settings,
+    name: str,
+    *,
+    role: str,
+    image: str,
+    folder: str,
+    environment: Mapping[str, str],
 ) -> dict[str, Any]:
     """`CreateModel` for all the archives in one folder, each loaded when it is first asked for."""
     container = {
@@ -52,9 +64,20 @@ def many_models_request(
         "ModelDataUrl": f"{folder.rstrip('/')}/",
         "MultiModelConfig": {"ModelCacheSetting": "Enabled"},
     }
+    return _model_request(settings, name, role, container, environment)
+
+
+def _model_request(
+    settings: Settings,
+    name: str,
+    role: str,
+    container: Mapping[str, Any],
+    environment: Mapping[str, str],
+) -> dict[str, Any]:
+    given = {"Environment": dict(environment)} if environment else {}
     return {
         "ModelName": name,
-        "PrimaryContainer": container,
+        "PrimaryContainer": {**container, **given},
         "ExecutionRoleArn": role,
         "Tags": tags(settings.project),
     }
@@ -127,11 +150,7 @@ def endpoint_call(
             "Tags": tags(session.settings.project),
         }
         return Call("sagemaker", "CreateEndpoint", request)
-    if not session.owns(found["EndpointArn"]):
-        raise UserError(
-            f"There is an endpoint {name} that was not made for this project: take another "
-            "--project."
-        )
+    check_owner(session, name, found)
     if found["EndpointStatus"] != "InService":
         raise UserError(
             f"The endpoint {name} is {found['EndpointStatus']}; wait until it is InService, or "
@@ -143,6 +162,15 @@ def endpoint_call(
     return Call("sagemaker", "UpdateEndpoint", update | (rollback(alarms) if alarms else {}))
 
 
+def check_owner(session: Session, name: str, found: Mapping[str, Any]) -> None:
+    """Refuse an endpoint that is somebody else's. Raises UserError."""
+    if not session.owns(found["EndpointArn"]):
+        raise UserError(
+            f"There is an endpoint {name} that was not made for this project: take another "
+            "--project."
+        )
+
+
 def status(session: Session, name: str) -> dict[str, Any] | None:
     """The endpoint's description, or None where there is none."""
     try:
@@ -150,6 +178,38 @@ def status(session: Session, name: str) -> dict[str, Any] | None:
     except ClientError as error:
         if is_missing(error):
             return None
+        raise
+    return answer
+
+
+def kind(session: Session, name: str) -> str | None:
+    """What is special about an endpoint; None where nothing is, or where there is no endpoint."""
+    found = status(session, name)
+    if found is None:
+        return None
+    config = configuration(session, found)
+    if "AsyncInferenceConfig" in {**found, **config}:
+        return ASYNCHRONOUS
+    for variant in config.get("ProductionVariants", ()):
+        if "ServerlessConfig" in variant:
+            return SERVERLESS
+        if "ModelName" not in variant:
+            return COMPONENTS
+        model = session.sagemaker.describe_model(ModelName=variant["ModelName"])
+        if model.get("PrimaryContainer", {}).get("Mode") == "MultiModel":
+            return MULTI_MODEL
+    return None
+
+
+def configuration(session: Session, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an endpoint that was found; empty where that is deleted already."""
+    try:
+        answer: dict[str, Any] = session.sagemaker.describe_endpoint_config(
+            EndpointConfigName=found["EndpointConfigName"]
+        )
+    except ClientError as error:
+        if is_missing(error):
+            return {}
         raise
     return answer
 

@@ -14,7 +14,7 @@ from container.errors import UserError
 from launcher import arns, policies
 from launcher.api import Call
 from launcher.names import tags
-from launcher.refusals import is_missing, is_taken
+from launcher.refusals import is_denied, is_missing, is_taken, sentence
 from launcher.session import Session
 
 ALIAS = "live"
@@ -23,6 +23,8 @@ SECONDS = 60
 """As long as an endpoint may take."""
 LOG_DAYS = 30
 READY_SECONDS = 120.0
+ENDPOINT = "ENDPOINT_NAME"
+"""What the function's environment calls the endpoint."""
 _HANDLER = Path(__file__).with_name("front_handler.py")
 
 
@@ -77,7 +79,7 @@ def calls(
                 "Handler": "front_handler.handler",
                 "Code": {"ZipFile": archive()},
                 "Timeout": SECONDS,
-                "Environment": {"Variables": {"ENDPOINT_NAME": endpoint}},
+                "Environment": {"Variables": {ENDPOINT: endpoint}},
                 "Tags": flat,
             },
         ),
@@ -101,11 +103,36 @@ def calls(
     return made
 
 
+def check(session: Session, endpoint: str) -> None:
+    """Refuse before anything is changed: to guard the front of another endpoint, or of others.
+
+    Raises:
+        UserError: there is a Lambda or a role of that name for something else.
+    """
+    name = function_name(session.settings.project)
+    wanted = {tag["Key"]: tag["Value"] for tag in tags(session.settings.project)}
+    for what, carried in (("role", _role_tags(session)), ("Lambda", _function_tags(session))):
+        if carried is not None and not wanted.items() <= carried.items():
+            raise UserError(
+                f"There is a {what} {name} that was not made for this project: take another "
+                "--project."
+            )
+    if _function_tags(session) is None:
+        return
+    found = session.backend.client("lambda").get_function(FunctionName=name)["Configuration"]
+    other = found.get("Environment", {}).get("Variables", {}).get(ENDPOINT)
+    if other != endpoint:
+        raise UserError(
+            f"The Lambda {name} stands before the endpoint {other}; delete it first, or take "
+            "another --project."
+        )
+
+
 def make(session: Session, made: list[Call]) -> str:
     """Send the requests; what is there already stays. The function's URL.
 
     Raises:
-        UserError: there is a front for another endpoint, or it does not come up.
+        UserError: it does not come up.
     """
     version: dict[str, str] = {}
     for call in made:
@@ -147,16 +174,10 @@ def _url(session: Session, call: Call) -> str:
 
 
 def _wait(session: Session, request: Mapping[str, Any]) -> None:
-    """A function is not ready at once. Raises UserError where it fails, or is another one."""
+    """A function is not ready at once. Raises UserError where it fails."""
     client, name = session.backend.client("lambda"), request["FunctionName"]
     for _ in session.backend.patience.until(READY_SECONDS, f"The Lambda {name}"):
         configuration = client.get_function(FunctionName=name)["Configuration"]
-        if configuration["Environment"] != request["Environment"]:
-            other = configuration["Environment"]["Variables"].get("ENDPOINT_NAME")
-            raise UserError(
-                f"The Lambda {name} stands before the endpoint {other}; delete it first, or take "
-                "another --project."
-            )
         state = configuration.get("State", "Active")
         if state == "Active":
             return
@@ -165,7 +186,10 @@ def _wait(session: Session, request: Mapping[str, Any]) -> None:
 
 
 def found(session: Session) -> dict[str, Callable[[], object]]:
-    """What there is of the front, each with what removes it; only what carries our tags."""
+    """What there is of the front, each with what removes it; only what carries our tags.
+
+    Where these credentials may not look, that is said, and nothing is found.
+    """
     if "lambda" not in session.backend.clients:
         return {}
     name = function_name(session.settings.project)
@@ -173,12 +197,10 @@ def found(session: Session) -> dict[str, Callable[[], object]]:
     there: dict[str, Callable[[], object]] = {}
     function, iam = session.backend.client("lambda"), session.backend.client("iam")
     logs, group = session.backend.client("logs"), f"/aws/lambda/{name}"
-    if _carries(lambda: function.get_function(FunctionName=name).get("Tags", {}), wanted):
+    if _carries(session, _function_tags, wanted):
         there[f"Lambda {name}"] = lambda: function.delete_function(FunctionName=name)
         there[f"log {group}"] = lambda: logs.delete_log_group(logGroupName=group)
-    if _carries(
-        lambda: {t["Key"]: t["Value"] for t in iam.list_role_tags(RoleName=name)["Tags"]}, wanted
-    ):
+    if _carries(session, _role_tags, wanted):
         there[f"policy of the role {name}"] = lambda: iam.delete_role_policy(
             RoleName=name, PolicyName=name
         )
@@ -186,10 +208,42 @@ def found(session: Session) -> dict[str, Callable[[], object]]:
     return there
 
 
-def _carries(read: Callable[[], dict[str, str]], wanted: dict[str, str]) -> bool:
+def _carries(
+    session: Session, read: Callable[[Session], dict[str, str] | None], wanted: dict[str, str]
+) -> bool:
     try:
-        return wanted.items() <= read().items()
+        carried = read(session)
+    except ClientError as error:
+        if not is_denied(error):
+            raise
+        session.console.say(f"Whether there is a front cannot be seen. {sentence(error)}")
+        return False
+    return carried is not None and wanted.items() <= carried.items()
+
+
+def _function_tags(session: Session) -> dict[str, str] | None:
+    """The tags of the function, None where there is none.
+
+    What describes it gives tags to those alone who may list them, and says nothing otherwise.
+    """
+    client, name = session.backend.client("lambda"), function_name(session.settings.project)
+    try:
+        arn = client.get_function(FunctionName=name)["Configuration"]["FunctionArn"]
+        found: dict[str, str] = client.list_tags(Resource=arn)["Tags"]
     except ClientError as error:
         if is_missing(error):
-            return False
+            return None
         raise
+    return found
+
+
+def _role_tags(session: Session) -> dict[str, str] | None:
+    """The tags of the function's role, None where there is none."""
+    client, name = session.backend.client("iam"), function_name(session.settings.project)
+    try:
+        found = client.list_role_tags(RoleName=name)["Tags"]
+    except ClientError as error:
+        if is_missing(error):
+            return None
+        raise
+    return {tag["Key"]: tag["Value"] for tag in found}

@@ -120,11 +120,9 @@ def of_endpoint(session: Session, name: str) -> Iterator[Entry]:
     found = endpoint.status(session, name) if name else None
     if found is None:
         return
-    config = session.sagemaker.describe_endpoint_config(
-        EndpointConfigName=found["EndpointConfigName"]
-    )
+    config = endpoint.configuration(session, found)
     parts = {name, found["EndpointConfigName"]}
-    parts |= {variant.get("ModelName") for variant in config["ProductionVariants"]}
+    parts |= {variant.get("ModelName") for variant in config.get("ProductionVariants", ())}
     if components.takes_components(session, found):
         # A component has the name of its model.
         parts |= {each["InferenceComponentName"] for each in components.of(session, name)}

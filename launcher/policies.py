@@ -70,6 +70,8 @@ def worker(bucket: str, prefix: str, region: str, account: str) -> Policy:
             "*",
             StringLike={"cloudwatch:namespace": ["/aws/sagemaker/*", "aws/sagemaker/*"]},
         ),
+        # An update that goes back on an alarm is watched over by the endpoint's own role.
+        _allow(["cloudwatch:DescribeAlarms"], arns.alarms(region, account)),
     )
 
 
@@ -111,6 +113,7 @@ def person(
                 "sagemaker:DescribeEndpointConfig",
                 "sagemaker:DescribeHyperParameterTuningJob",
                 "sagemaker:DescribeInferenceComponent",
+                "sagemaker:DescribeModel",
                 "sagemaker:DescribeTrainingJob",
                 "sagemaker:DescribeTransformJob",
                 "sagemaker:InvokeEndpoint",
@@ -151,7 +154,7 @@ def person(
         ),
         # `status` and `delete` look for a Lambda, and take an endpoint out of scaling, whoever
         # may have made these.
-        _allow(["lambda:GetFunction"], function),
+        _allow(["lambda:GetFunction", "lambda:ListTags"], function),
         _allow(["iam:ListRoleTags"], front_role),
         _allow(
             [

@@ -1,5 +1,6 @@
 """S3 as a store: a folder goes there once, under a name that its content gives it."""
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +161,16 @@ def _stem(path: Path) -> str:
 
 def _digest(path: Path) -> str:
     """Of names and content, so that nothing old is ever taken for new, nor sent twice."""
+    state = hashlib.blake2b()
+    for file in _files(path):
+        found = file.stat()
+        state.update(f"{file}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+    return _digest_of_content(path.absolute(), state.digest())
+
+
+@functools.lru_cache(maxsize=8)
+def _digest_of_content(path: Path, state: bytes) -> str:
+    """It reads every byte, and a command asks several times; `state` changes with the files."""
     digest = hashlib.blake2b(digest_size=6)
     for file in _files(path):
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from container.errors import UserError
 from launcher.console import duration
 from launcher.endpoint import is_gpu
 from launcher.logs import TRANSFORM_JOBS, LogReader
@@ -22,6 +21,10 @@ from launcher.store import Store
 
 OVER = ("Completed", "Failed", "Stopped")
 GPU_AMI = "al2-ami-sagemaker-batch-gpu-535"
+MEGABYTES = 20
+"""Of one image: a camera's photographs have more than the 6 that are the rule."""
+ABOUT_THE_DATA = "ClientError"
+"""What the reason begins with where the job itself is not at fault."""
 THREADS = 8
 """Answers that are fetched at a time."""
 SUFFIX = ".out"
@@ -54,14 +57,18 @@ def request(
             "ContentType": "application/x-image",
             "SplitType": "None",
         },
+        "MaxPayloadInMB": MEGABYTES,
         "TransformOutput": {"S3OutputPath": output, "Accept": "application/json; verbose=true"},
         "TransformResources": resources,
         "Tags": tags(settings.project),
     }
 
 
-def watch(session: Session, name: str) -> None:
-    """Wait until the job is over. Raises UserError where it failed."""
+def watch(session: Session, name: str) -> str | None:
+    """Wait until the job is over; why it did not complete, None where it did.
+
+    A job that one image is refused in goes on with the others, and fails at its end.
+    """
     reader = LogReader(session.backend.client("logs"), TRANSFORM_JOBS, f"{name}/")
     started = time.monotonic()
     while True:
@@ -73,9 +80,9 @@ def watch(session: Session, name: str) -> None:
     if status != "Completed":
         for line in reader.last_lines(12):
             session.console.quote(line)
-        reason = found.get("FailureReason", "it was stopped")
-        raise UserError(f"{name} did not complete: {reason}")
+        return str(found.get("FailureReason", "it was stopped"))
     session.console.say(f"{name}: completed after {duration(time.monotonic() - started)}.")
+    return None
 
 
 def joined(store: Store, address: str, output: str, images: Sequence[str]) -> list[Row]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from launcher import autoscaling
+from launcher import autoscaling, endpoint
 from launcher.autoscaling import Scaling
 from launcher.commands import asked
 from launcher.session import Session
@@ -67,7 +67,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
         options.out,
         options.into,
     )
-    calls = autoscaling.calls(name, scaling)
+    calls = autoscaling.calls(name, scaling, endpoint.kind(session, name))
     if options.dry_run:
         session.show(calls)
         return 0

@@ -43,7 +43,9 @@ def run(session: Session, options: argparse.Namespace) -> int:
     if not options.yes:
         _ask(len(removals))
     failures = _remove(removals)
-    session.remember(endpoint=None)
+    last = f"{inventory.ENDPOINT.title} {session.last('endpoint')}"
+    if last not in failures and (options.endpoint is None or last in removals):
+        session.remember(endpoint=None)
     deleted = [what for what in removals if what not in failures]
     console.say(f"Deleted {len(deleted)}. Trained models and data stay.")
     console.result({"deleted": deleted, "failed": failures})
@@ -59,8 +61,9 @@ def _removals(session: Session, only: str | None) -> _Removals:
         fronts, entries = front.found(session), inventory.find(session)
     else:
         fronts, entries = {}, inventory.of_endpoint(session, only or session.last("endpoint") or "")
+    staying: list[str] = []
     ends = {
-        f"{entry.kind.title} {entry.name}": partial(_end, session, entry)
+        f"{entry.kind.title} {entry.name}": partial(_end, session, entry, staying)
         for entry in entries
         if entry.ends
     }
@@ -81,11 +84,17 @@ def _remove(removals: _Removals) -> dict[str, str]:
     return failures
 
 
-def _end(session: Session, entry: inventory.Entry) -> None:
+def _end(session: Session, entry: inventory.Entry, staying: list[str]) -> None:
+    """End one thing. `staying` are the endpoints so far that could not be deleted."""
+    if staying and entry.kind in (inventory.ENDPOINT_CONFIG, inventory.MODEL):
+        raise UserError(f"it stays as long as the endpoint {', '.join(staying)} does.")
     if entry.kind is inventory.ENDPOINT:
+        staying.append(entry.name)
         endpoint.settle(session, entry.name)
         autoscaling.forget(session, entry.name)
     entry.end(session.sagemaker)
+    if entry.kind is inventory.ENDPOINT:
+        staying.remove(entry.name)
     if entry.kind is inventory.COMPONENT:
         components.wait_until_gone(session, entry.name)
 

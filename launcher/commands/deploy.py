@@ -8,6 +8,7 @@ from typing import Any
 from container.errors import UserError
 from launcher import autoscaling, components, endpoint, names
 from launcher.api import Call
+from launcher.commands.given import env_flag, environment
 from launcher.commands.source import artifact, named_artifact, source_flags
 from launcher.console import place
 from launcher.session import Session
@@ -19,6 +20,7 @@ SERVERLESS_MEGABYTES = 4096
 def add(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     source_flags(parser)
+    env_flag(parser)
     parser.add_argument("--count", type=int, default=1, metavar="N", help="machines behind it (1)")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
@@ -77,6 +79,8 @@ class Plan:
     predict: str = "./launch.py predict IMAGE …"
     copies: Sequence[tuple[str, str]] = ()
     """Archives to copy before, from where to where."""
+    shares: bool = False
+    """Whether it comes to machines that are there already."""
     result: dict[str, Any] = field(default_factory=dict)
 
 
@@ -110,7 +114,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
             components.wait(session, model)
     console.say(f"{name}: in service.")
     if session.backend.paid:
-        console.say(_cost(session, options))
+        console.say(_cost(session, options, plan))
     console.result({"endpoint": name, "model": model, **plan.result})
     console.next((plan.predict, "ask it about images"), ("./launch.py delete", "stop it"))
     return 0
@@ -128,7 +132,7 @@ def _one_model(session: Session, options: argparse.Namespace, name: str, model: 
         variant = endpoint.instance_variant(model, machine, options.count)
     config = endpoint.config_request(settings, model, variant, answers)
     calls = [
-        _model(session, model, model_data),
+        _model(session, options, model, model_data),
         Call("sagemaker", "CreateEndpointConfig", config),
         _endpoint_call(session, options, name, model),
     ]
@@ -145,13 +149,18 @@ def _many_models(session: Session, options: argparse.Namespace, name: str, model
             "--endpoint-instance-type ml.m5.large, or --components instead."
         )
     folder = store.address("models", model)
-    found = [named_artifact(session, given) for given in options.multi_model]
+    found = [named_artifact(session, given, options) for given in options.multi_model]
     targets = [target for target, _ in found]
     if len(set(targets)) < len(targets):
         raise UserError(f"--multi-model names a model twice: {', '.join(targets)}.")
     copies = [(address, f"{folder}/{target}.tar.gz") for target, address in found]
     given = endpoint.many_models_request(
-        settings, model, role=session.backend.role, image=session.backend.image, folder=folder
+        settings,
+        model,
+        role=session.backend.role,
+        image=session.backend.image,
+        folder=folder,
+        environment=environment(options.env),
     )
     variant = endpoint.instance_variant(model, machine, options.count)
     config = endpoint.config_request(settings, model, variant)
@@ -177,25 +186,26 @@ def _component(session: Session, options: argparse.Namespace, name: str, model: 
             "--components shares out SageMaker's machines; on this machine take --multi-model."
         )
     model_data = artifact(session, options)
-    calls = [_model(session, model, model_data)]
-    found = endpoint.status(session, name)
-    if found is None:
+    calls = [_model(session, options, model, model_data)]
+    found, machine = endpoint.status(session, name), settings.endpoint_instance_type
+    if found is None or found["EndpointStatus"] == "Deleting":
+        shares = False
         config = components.config_request(settings, model, session.backend.role, options.count)
         calls += [
             Call("sagemaker", "CreateEndpointConfig", config),
             endpoint.endpoint_call(session, name, model),
         ]
-    elif not components.takes_components(session, found):
-        raise UserError(
-            f"The endpoint {name} serves a model of its own and takes no components: remove it "
-            "with `./launch.py delete` first, or give another --project."
-        )
-    calls.append(components.call(settings, model, name, model, options.components))
+    else:
+        shares = True
+        endpoint.check_owner(session, name, found)
+        machine = components.machine(session, name, found)
+    calls.append(components.call(settings, model, name, model, options.components, machine))
     return Plan(
         calls,
         place(model_data),
         predict=f"./launch.py predict --component {model} IMAGE …",
         result={"artifact": model_data, "component": model},
+        shares=shares,
     )
 
 
@@ -206,19 +216,22 @@ def _endpoint_call(session: Session, options: argparse.Namespace, name: str, mod
     )
 
 
-def _model(session: Session, name: str, model_data: str) -> Call:
+def _model(session: Session, options: argparse.Namespace, name: str, model_data: str) -> Call:
     request = endpoint.model_request(
         session.settings,
         name,
         role=session.backend.role,
         image=session.backend.image,
         artifact=model_data,
+        environment=environment(options.env),
     )
     return Call("sagemaker", "CreateModel", request)
 
 
-def _cost(session: Session, options: argparse.Namespace) -> str:
+def _cost(session: Session, options: argparse.Namespace, plan: Plan) -> str:
     if options.serverless:
         return "It costs money while it answers, and nothing in between."
+    if plan.shares:
+        return "It shares the endpoint's machines, which cost money until `./launch.py delete`."
     machines = f"{options.count} of {session.settings.endpoint_instance_type}"
     return f"It costs money until `./launch.py delete`: {machines}."

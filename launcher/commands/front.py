@@ -2,7 +2,8 @@
 
 import argparse
 
-from launcher import front
+from container.errors import UserError
+from launcher import endpoint, front
 from launcher.commands import asked
 from launcher.session import Session
 
@@ -25,6 +26,13 @@ def run(session: Session, options: argparse.Namespace) -> int:
     """Role, log, function, alias, URL."""
     name = asked.endpoint_name(session, options)
     identity = session.backend.client("sts").get_caller_identity()
+    front.check(session, name)
+    kind = endpoint.kind(session, name)
+    if kind in (endpoint.ASYNCHRONOUS, endpoint.COMPONENTS, endpoint.MULTI_MODEL):
+        raise UserError(
+            f"{name} is {kind}; front passes images on to an endpoint of one model that answers "
+            "at once."
+        )
     calls = front.calls(
         session.settings.project,
         name,

@@ -52,6 +52,31 @@ def set_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def env_flag(parser: argparse.ArgumentParser) -> None:
+    """`--env NAME=VALUE …`."""
+    parser.add_argument(
+        "--env",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what serve reads from its environment, such as KENNEL_PRECISION=int8",
+    )
+
+
+def environment(given: Iterable[str]) -> dict[str, str]:
+    """`NAME=VALUE` pairs, the last of a name winning. Raises UserError."""
+    values: dict[str, str] = {}
+    for assignment in given:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise UserError(
+                f"--env takes NAME=VALUE, such as KENNEL_PRECISION=int8, got {assignment!r}."
+            )
+        values[name] = value
+    return values
+
+
 def range_flag(parser: argparse.ArgumentParser) -> None:
     """`--range NAME=RANGE …`."""
     parser.add_argument(

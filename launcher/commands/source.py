@@ -23,14 +23,14 @@ def source_flags(parser: argparse.ArgumentParser) -> None:
 def artifact(session: Session, options: argparse.Namespace) -> str:
     """The address of the model. Raises UserError where there is none yet."""
     if options.model:
-        return _given(session, str(options.model))
+        return _given(session, str(options.model), options)
     return training.artifact(session, job(session, options))
 
 
-def named_artifact(session: Session, given: str) -> tuple[str, str]:
+def named_artifact(session: Session, given: str, options: argparse.Namespace) -> tuple[str, str]:
     """A model's own name and its address: a training job's, or NAME.tar.gz. Raises UserError."""
     if given.endswith(ARCHIVE):
-        return given.rpartition("/")[2].removesuffix(ARCHIVE), _given(session, given)
+        return given.rpartition("/")[2].removesuffix(ARCHIVE), _given(session, given, options)
     return given, training.artifact(session, given)
 
 
@@ -54,10 +54,13 @@ def winner(session: Session) -> str:
     return tuning.winner(session, name)[0].name
 
 
-def _given(session: Session, address: str) -> str:
+def _given(session: Session, address: str, options: argparse.Namespace) -> str:
+    """The address of a file, which is brought there unless nothing is to be sent."""
     if "://" in address:
         return address
     path = Path(address).expanduser()
     if not path.is_file():
         raise UserError(f"{address} is no file; give a model.tar.gz.")
+    if options.dry_run:
+        return session.backend.store.locate(path)
     return session.backend.store.upload(path, session.console.say)

@@ -6,6 +6,7 @@ from pathlib import Path
 from container.errors import UserError
 from launcher import dataset, endpoint, names, transform
 from launcher.api import Call
+from launcher.commands.given import env_flag, environment
 from launcher.commands.source import artifact, source_flags
 from launcher.console import place
 from launcher.prediction import IMAGE_SUFFIXES
@@ -24,6 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="where to write one line per image (transform.csv)",
     )
     source_flags(parser)
+    env_flag(parser)
 
 
 def run(session: Session, options: argparse.Namespace) -> int:
@@ -40,6 +42,7 @@ def run(session: Session, options: argparse.Namespace) -> int:
         role=session.backend.role,
         image=session.backend.image,
         artifact=model_data,
+        environment=environment(options.env),
     )
     job = transform.request(settings, name, model=name, address=address, output=output)
     calls = [Call("sagemaker", "CreateModel", given), Call("sagemaker", "CreateTransformJob", job)]
@@ -55,12 +58,18 @@ def run(session: Session, options: argparse.Namespace) -> int:
     )
     for call in calls:
         session.send(call)
-    transform.watch(session, name)
+    failure = transform.watch(session, name)
     rows = transform.joined(store, address, output, wanted)
+    if failure and all(row.probability is None for row in rows):
+        raise UserError(f"{name} did not complete: {failure}")
     try:
         Path(session.directory, options.output).write_text(transform.as_csv(rows), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {options.output} cannot be written: {error.strerror}.") from None
+    if failure and not failure.startswith(transform.ABOUT_THE_DATA):
+        raise UserError(
+            f"{name} did not complete: {failure} The answers that there are: {options.output}"
+        )
     _report(session, name, model_data, rows, options.output)
     return 0
 

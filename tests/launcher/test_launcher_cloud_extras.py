@@ -59,6 +59,8 @@ def test_the_lambda_may_invoke_one_endpoint_and_write_its_own_log_only() -> None
 
 def test_the_role_reads_and_writes_its_own_place_only() -> None:
     policy = policies.worker("photos", "kennel", REGION, ACCOUNT)
+    alarm = f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:errors"
+    assert allows(policy, "cloudwatch:DescribeAlarms", alarm), "for deploy --rollback-alarm"
     assert allows(policy, "s3:PutObject", "arn:aws:s3:::photos/kennel/training/x/model.tar.gz")
     assert not allows(policy, "s3:GetObject", "arn:aws:s3:::photos/other/x")
     assert not allows(policy, "s3:DeleteObject", "arn:aws:s3:::photos/kennel/data/x")
@@ -174,6 +176,8 @@ def test_front_makes_a_lambda_and_delete_removes_it(cloud: Workspace) -> None:
     assert "There is the Lambda kennel-front." in cloud.run("status").stdout
     other = cloud.run("front", "--endpoint", "kennel-other")
     assert "stands before the endpoint kennel; delete it first" in other.stderr
+    kept = iam.get_role_policy(RoleName="kennel-front", PolicyName="kennel-front")
+    assert kept["PolicyDocument"] == found["PolicyDocument"], "a refusal changes nothing"
 
     assert cloud.run("delete", "--yes").code == 0
     assert aws("lambda").list_functions()["Functions"] == []
@@ -194,6 +198,54 @@ def test_a_front_is_made_again_after_it_was_deleted(cloud: Workspace) -> None:
     assert made.code == 0, made.stderr
     alias = function.get_alias(FunctionName="kennel-front", Name="live")
     assert alias["FunctionVersion"] != "1"
+
+
+def test_a_role_of_the_front_s_name_that_somebody_else_made_is_left_alone(
+    cloud: Workspace,
+) -> None:
+    deployed(cloud)
+    trust = json.dumps(policies.trust("lambda"))
+    aws("iam").create_role(RoleName="kennel-front", AssumeRolePolicyDocument=trust)
+    refused = cloud.run("front")
+    assert "a role kennel-front that was not made for this project" in refused.stderr
+    assert aws("iam").list_role_policies(RoleName="kennel-front")["PolicyNames"] == []
+
+
+def test_front_and_autoscale_are_told_what_kind_of_endpoint_it_is(cloud: Workspace) -> None:
+    given = ("deploy", "--model", "s3://photos/model.tar.gz")
+    aws("s3").create_bucket(
+        Bucket="photos", CreateBucketConfiguration={"LocationConstraint": REGION}
+    )
+    assert cloud.run(*given, "--async", "--bucket", "photos").code == 0
+    assert "kennel is asynchronous; front passes images on to" in cloud.run("front").stderr
+    assert aws("iam").list_roles()["Roles"] == []
+    assert "take --concurrent" in cloud.run("autoscale", "--invocations", "60").stderr
+    shown = cloud.run("autoscale", "--concurrent", "5", "--dry-run").json["requests"][1]["request"]
+    tracking = shown["TargetTrackingScalingPolicyConfiguration"]
+    assert tracking["TargetValue"] == 5
+    metric = tracking["CustomizedMetricSpecification"]
+    assert metric["MetricName"] == "ApproximateBacklogSizePerInstance"
+    assert metric["Dimensions"] == [{"Name": "EndpointName", "Value": "kennel"}]
+    assert cloud.run(*given, "--serverless", "--project", "small").code == 0
+    refused = cloud.run("autoscale", "--endpoint", "small")
+    assert "small is serverless, which does not scale by its machines" in refused.stderr
+
+
+def test_what_may_not_be_looked_at_keeps_nothing_from_being_deleted(
+    cloud: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(cloud)
+
+    def denied(session: Session) -> None:
+        error: Any = {"Error": {"Code": "AccessDeniedException", "Message": "not yours"}}
+        raise ClientError(error, "GetFunction")
+
+    monkeypatch.setattr(front, "_function_tags", denied)
+    status = cloud.run("status")
+    assert status.code == 0
+    assert "Whether there is a front cannot be seen. AWS does not allow this" in status.stdout
+    assert cloud.run("delete", "--yes").code == 0
+    assert aws("sagemaker").list_endpoints()["Endpoints"] == []
 
 
 def other_code() -> bytes:
@@ -241,6 +293,31 @@ def test_delete_goes_on_where_one_thing_cannot_be_deleted(
     assert aws("sagemaker").list_models()["Models"] == []
     assert cloud.run("delete", "--yes").code == 0
     assert aws("sagemaker").list_endpoint_configs()["EndpointConfigs"] == []
+
+
+def test_what_an_endpoint_is_made_of_stays_as_long_as_it_cannot_be_deleted(
+    cloud: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(cloud)
+    end = Entry.end
+
+    def refuse(entry: Entry, client: Any) -> None:
+        if entry.kind.title == "endpoint":
+            error: Any = {"Error": {"Code": "AccessDeniedException", "Message": "not yours"}}
+            raise ClientError(error, "DeleteEndpoint")
+        end(entry, client)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Entry, "end", refuse)
+        answer = cloud.run("delete", "--endpoint", "--yes")
+    assert answer.code == 1
+    assert "it stays as long as the endpoint kennel does" in answer.stderr
+    assert len(aws("sagemaker").list_endpoint_configs()["EndpointConfigs"]) == 1
+    assert len(aws("sagemaker").list_models()["Models"]) == 1
+    again = cloud.run("delete", "--endpoint", "--yes", "--json")
+    assert again.code == 0, again.stderr
+    assert len(again.json["deleted"]) == 3, "its name is not forgotten"
+    assert aws("sagemaker").list_endpoints()["Endpoints"] == []
 
 
 def test_delete_of_one_endpoint_leaves_jobs_and_other_models(cloud: Workspace) -> None:

@@ -15,7 +15,8 @@ from botocore.exceptions import (
 from launcher_workspace import REGION, ROLE, TINY, Workspace, aws
 
 from container.errors import UserError
-from launcher import backends, endpoint, image, limits, names, refusals
+from container.training import dataset as job_dataset
+from launcher import backends, dataset, endpoint, image, limits, names, refusals
 from launcher.api import Call
 from launcher.console import Console
 from launcher.memory import Memory
@@ -166,6 +167,35 @@ def test_an_address_in_s3_is_used_as_it_is(cloud: Workspace) -> None:
     assert store.files("s3://photos")[0] == "cats/b/1.jpg"
     with pytest.raises(UserError, match="is not in S3"):
         store.fetch("https://elsewhere")
+
+
+def test_the_folders_that_become_channels_are_those_that_a_job_takes_for_its_splits() -> None:
+    assert set(dataset.SPLITS) == job_dataset._ANY_SPLIT
+
+
+def test_a_folder_is_read_once_and_again_when_a_file_of_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photograph = tmp_path / "photos/owl/1.jpg"
+    photograph.parent.mkdir(parents=True)
+    photograph.write_bytes(b"one")
+    reads: list[Path] = []
+    read = Path.open
+
+    def counted(path: Path, mode: str) -> Any:
+        reads.append(path)
+        return read(path, mode)
+
+    monkeypatch.setattr(Path, "open", counted)
+    store = S3Store(None, "photos", "", REGION)
+    address = store.locate(tmp_path / "photos")
+    assert store.locate(tmp_path / "photos") == address
+    assert reads == [photograph]
+    photograph.touch()
+    assert store.locate(tmp_path / "photos") == address, "the content names it, not the time"
+    assert reads == [photograph] * 2
+    os.truncate(photograph, 0)
+    assert store.locate(tmp_path / "photos") != address
 
 
 @pytest.mark.parametrize(
@@ -368,7 +398,7 @@ def test_a_request_that_was_sent_twice_has_done_its_work(workspace: Workspace) -
 
     def create(name: str) -> dict[str, Any]:
         request = endpoint.model_request(
-            settings, name, role=ROLE, image=IMAGE, artifact="file:///"
+            settings, name, role=ROLE, image=IMAGE, artifact="file:///", environment={}
         )
         return session.send(Call("sagemaker", "CreateModel", request))
 
