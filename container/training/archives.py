@@ -30,7 +30,8 @@ _DAMAGE = (
 
 def is_archive(path: Path) -> bool:
     """Whether a file's name says that it is an archive."""
-    return path.is_file() and path.name.lower().endswith(SUFFIXES)
+    # The name first: what a link of another name leads to need not be within reach.
+    return path.name.lower().endswith(SUFFIXES) and path.is_file()
 
 
 def unpack(archive: Path, directory: Path, rejected: list[Rejected], stop: StopSignal) -> None:

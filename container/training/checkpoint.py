@@ -90,9 +90,8 @@ class Checkpoints:
         tensors |= {f"average/{name}": value for name, value in average.items()}
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in state.items()}
-        tensors["position"] = torch.tensor(
-            list(json.dumps(asdict(position)).encode()), dtype=torch.uint8
-        )
+        content = bytearray(json.dumps(asdict(position)).encode())
+        tensors["position"] = torch.frombuffer(content, dtype=torch.uint8)
         self.directory.mkdir(parents=True, exist_ok=True)
         name = f"{self._prefix}-{position.epoch:06d}-{position.step:08d}.safetensors"
         _save(

@@ -5,7 +5,7 @@ folders; or one folder of classes, which is split here. Any of them may be archi
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from container.image_files import ImageFile, Rejected
 from container.images import SUFFIXES
 from container.progress import say
 from container.stopping import StopSignal
-from container.training.folders import Folder, by_place, read_channel, without_wrappers
+from container.training.folders import Folder, by_place, read_channel, wrapper_names
 
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -66,14 +66,25 @@ class Dataset:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def digest(self) -> str:
-        """A fingerprint of names, sizes and labels, equal wherever the data is mounted."""
-        digest = hashlib.sha256()
-        for split in self.splits().values():
-            for path, label in zip(split.paths, split.labels, strict=True):
-                entry = f"{path.name}\0{path.stat().st_size}\0{label}\n"
-                digest.update(entry.encode(errors=_NAMES))
-            digest.update(b"\n")
-        return digest.hexdigest()
+        """The fingerprint of all images."""
+        return fingerprint((split.paths, split.labels) for split in self.splits().values())
+
+
+def fingerprint(splits: Iterable[tuple[Sequence[ImageFile], Iterable[int]]]) -> str:
+    """A digest of names, sizes and labels, equal wherever the data is mounted."""
+    digest = hashlib.sha256()
+    for paths, labels in splits:
+        for path, label in zip(paths, labels, strict=True):
+            digest.update(f"{path.name}\0{_size(path)}\0{label}\n".encode(errors=_NAMES))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def _size(path: ImageFile) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1  # when it is decoded it is rejected, with the reason
 
 
 @dataclass(frozen=True)
@@ -81,29 +92,52 @@ class Found:
     """The folders of a job's channels, before it is said which classes there are."""
 
     roots: Mapping[str, Folder]
-    """The folder of each split that was given; `train` is always there, opened to its classes."""
+    """The folder of each split that was given; `train` is always there."""
     channels: Mapping[str, str]
     """The channel that each of them is from."""
     rejected: tuple[Rejected, ...]
 
     @property
     def classes(self) -> set[str]:
-        """The names of the training images' folders."""
+        """The names of the training images' folders, once these are opened."""
         return set(self.roots["train"].folders)
+
+    @property
+    def wrappers(self) -> list[str]:
+        """The folders in which all training images of this machine are."""
+        return wrapper_names(self.roots["train"])
+
+    def opened(self, wrappers: Sequence[str]) -> "Found":
+        """The same with the training images' folder opened to its classes, and splits beside it.
+
+        Args:
+            wrappers: the folders that are neither.
+
+        Raises:
+            UserError: one of those splits is given in a channel too.
+        """
+        nested = _nested_splits(self.roots["train"].opened(*wrappers))
+        for split in nested.keys() - {"train"}:
+            if split in self.roots:
+                raise _given_twice(split)
+        origins = dict.fromkeys(nested, self.channels["train"])
+        return replace(self, roots={**self.roots, **nested}, channels={**self.channels, **origins})
 
 
 def find(channels: Mapping[str, Path], hyperparameters: Hyperparameters, scratch: Path) -> Dataset:
     """Find the images of every split; archives that are not read in place go to `scratch`.
 
     Raises:
-        UserError: no images, fewer than two classes, or classes that differ between splits.
+        UserError: no images, a split that is given twice, fewer than two classes, or classes that
+            differ between splits.
     """
     found = look(channels, scratch, StopSignal())
+    found = found.opened(found.wrappers)
     return assemble(found, found.classes, hyperparameters)
 
 
 def look(channels: Mapping[str, Path], scratch: Path, stop: StopSignal) -> Found:
-    """Find the folder of classes of every split. Raises UserError, and Stopped."""
+    """Find the folder of every split that has a channel. Raises UserError, and Stopped."""
     roots: dict[str, Folder] = {}
     origins: dict[str, str] = {}
     rejected: list[Rejected] = []
@@ -111,22 +145,25 @@ def look(channels: Mapping[str, Path], scratch: Path, stop: StopSignal) -> Found
         for name in names:
             if name in channels:
                 if split in roots:
-                    raise UserError(f"The {split} images are given in two channels; keep one.")
+                    raise _given_twice(split)
                 roots[split] = read_channel(channels[name], scratch / name, rejected, stop)
                 origins[split] = name
     if "train" not in roots:
         raise UserError(
             f"There is no channel named train or training; found {', '.join(channels) or 'none'}."
         )
-    nested = _nested_splits(without_wrappers(roots["train"]))
-    return Found(roots | nested, origins | dict.fromkeys(nested, origins["train"]), tuple(rejected))
+    return Found(roots, origins, tuple(rejected))
+
+
+def _given_twice(split: str) -> UserError:
+    return UserError(f"The {split} images are given in two channels; keep one.")
 
 
 def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparameters) -> Dataset:
     """Give every image its class's number, and split off what was not given.
 
     Args:
-        found: the folders of this machine.
+        found: the folders of this machine, opened.
         names: the classes of all machines.
         hyperparameters: say how much is split off.
 
@@ -135,9 +172,11 @@ def assemble(found: Found, names: Collection[str], hyperparameters: Hyperparamet
             splits.
     """
     numbered = all(name.isascii() and name.isdigit() for name in names)
-    classes = tuple(sorted(names, key=int) if numbered else sorted(names))
+    # Of equal numbers, such as 1 and 01, the name decides: sets have no order of their own.
+    ordered = sorted(names, key=lambda name: (int(name), name)) if numbered else sorted(names)
+    classes = tuple(ordered)
     roots = {
-        split: folder if split == "train" else without_wrappers(folder, classes)
+        split: folder if split == "train" else folder.opened(*wrapper_names(folder, classes))
         for split, folder in found.roots.items()
     }
     root = roots["train"].title

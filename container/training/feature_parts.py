@@ -1,11 +1,11 @@
 """What frozen layers make of images, computed by many processes, each for a part of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from container.training.dataset import Split
-from container.training.feature_store import FeatureStore, Key, StoredRows, encode
+from container.training.feature_store import FeatureStore, Key, StoredRows, decode, encode
 from container.training.frozen import FeatureExtractor, FrozenImages
 from container.training.world import World
 
@@ -23,28 +23,34 @@ def compute_together(
     """
     if world.size == 1:
         return extractor.extract(dict(splits))
+    part = {
+        name: (split.subset(range(world.rank, len(split), world.size)), views)
+        for name, (split, views) in splits.items()
+    }
     with world.together():
-        own = extractor.extract(
-            {
-                name: (split.subset(range(world.rank, len(split), world.size)), views)
-                for name, (split, views) in splits.items()
-            }
-        )
-    rows = next(iter(own.values())).rows
-    _exchange(_keys(own, rows), rows, extractor.store, world)
+        extractor.extract(part)
+    with world.together():
+        rows = extractor.store.read()
+        missing = sum(key not in rows for key in extractor.keys(splits))
+        unreadable = sum(key not in rows for key in extractor.keys(part))
+    # What nobody can read is missing everywhere, and nobody could send it.
+    if world.any(missing > world.total(unreadable)[0]):
+        own = [key for key in dict.fromkeys(extractor.keys(part)) if key in rows]
+        _exchange(own, rows, extractor.store, world)
     # All that is left to compute now is what could not be read; each process learns what that is.
     with world.together():
         return extractor.extract(dict(splits))
 
 
-def _keys(own: Mapping[str, FrozenImages], rows: StoredRows) -> list[Key]:
-    """The rows of this process's images, which may be a few of all that are in its store."""
-    wanted = {int(position) for images in own.values() for position in images.positions.flat}
-    return [key for key, position in rows.positions.items() if position in wanted]
+def _exchange(keys: Sequence[Key], rows: StoredRows, store: FeatureStore, world: World) -> None:
+    """Give every process's rows to the stores of all machines, a bounded part at a time.
 
-
-def _exchange(keys: list[Key], rows: StoredRows, store: FeatureStore, world: World) -> None:
-    """Give every process's rows to the stores of all machines, a bounded part at a time."""
+    Args:
+        keys: which of the rows in the store are of this process's images.
+        rows: all that were in the store before.
+        store: this machine's.
+        world: the processes.
+    """
     positions = np.array([rows.positions[key] for key in keys], np.int64)
     step = max(1, BYTES_AT_ONCE // max(1, rows.gather(positions[:1]).nbytes))
     machine = world.rank // world.local_size
@@ -55,4 +61,12 @@ def _exchange(keys: list[Key], rows: StoredRows, store: FeatureStore, world: Wor
         with world.together():
             for rank, content in enumerate(received):
                 if content and world.local_rank == 0 and rank // world.local_size != machine:
-                    store.add(content)
+                    _add_missing(content, rows, store)
+
+
+def _add_missing(content: bytes, known: StoredRows, store: FeatureStore) -> None:
+    """Store those rows of another machine that this one lacks."""
+    keys, rows = decode(content)
+    missing = [index for index, key in enumerate(keys) if key not in known]
+    if missing:
+        store.write([keys[index] for index in missing], rows[missing])

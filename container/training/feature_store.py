@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from container.atomic import write_atomically
@@ -85,6 +85,22 @@ def encode(keys: Sequence[Key], rows: Tensor) -> bytes:
     )
 
 
+def decode(content: bytes) -> tuple[list[Key], Tensor]:
+    """The keys and the rows (N, ...) of one of a store's files."""
+    tensors = load(content)
+    # What is said of the tensors stands in the header, which begins with its length.
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    names = json.loads(header["__metadata__"]["views"])
+    return _keys(tensors["digests"], tensors["views"], names), tensors["features"]
+
+
+def _keys(digests: Tensor, views: Tensor, names: Sequence[str]) -> list[Key]:
+    content = digests.numpy().tobytes()
+    return [
+        (content[32 * row : 32 * row + 32], names[view]) for row, view in enumerate(views.tolist())
+    ]
+
+
 class FeatureStore:
     """The rows of one set of frozen layers under one preprocessing."""
 
@@ -104,13 +120,8 @@ class FeatureStore:
             try:
                 with safe_open(path, framework="pt") as file:
                     names = json.loads(file.metadata()["views"])
-                    digests = file.get_tensor("digests").numpy().tobytes()
-                    views = file.get_tensor("views").tolist()
+                    keys = _keys(file.get_tensor("digests"), file.get_tensor("views"), names)
                     rows = file.get_tensor("features")
-                keys = [
-                    (digests[32 * row : 32 * row + 32], names[view])
-                    for row, view in enumerate(views)
-                ]
                 stored.add(keys, rows)
             except (SafetensorError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
                 say(f"Ignored the cached features in {path}: {error}.")
@@ -118,10 +129,7 @@ class FeatureStore:
 
     def write(self, keys: Sequence[Key], rows: Tensor) -> None:
         """Add rows (N, ...) to the store. Raises UserError where they cannot be written."""
-        self.add(encode(keys, rows))
-
-    def add(self, content: bytes) -> None:
-        """Add a file of rows to the store. Raises UserError where it cannot be written."""
+        content = encode(keys, rows)
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_atomically(self.directory / f"{uuid.uuid4().hex}.safetensors", content)

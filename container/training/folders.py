@@ -43,10 +43,13 @@ class Folder:
         """Leave out the folders in here that hold no image: they are no classes."""
         self.folders = {name: each for name, each in self.folders.items() if any(each.all_images())}
 
-    def opened(self, name: str) -> "Folder":
-        """A folder in here, with the images beside it: they are in no folder below it either."""
-        inner = self.folders[name]
-        return Folder(inner.title, inner.folders, [*self.images, *inner.images])
+    def opened(self, *names: str) -> "Folder":
+        """The folder at a path below, with the images on the way: no folder in it has them."""
+        folder = self
+        for name in names:
+            inner = folder.inside(name)
+            folder = Folder(inner.title, inner.folders, [*folder.images, *inner.images])
+        return folder
 
     def all_images(self) -> Iterator[ImageFile]:
         """The images in here and in every folder below, in the order of their names."""
@@ -109,14 +112,16 @@ def _together(parts: Sequence[Folder]) -> Folder:
     return whole
 
 
-def without_wrappers(folder: Folder, classes: Collection[str] = ()) -> Folder:
-    """The folders inside a folder that is alone, over and over; one of the classes is none such."""
+def wrapper_names(folder: Folder, classes: Collection[str] = ()) -> list[str]:
+    """The folders that hold one folder alone, each in the one before; no class is such a one."""
+    names: list[str] = []
     while len(folder.folders) == 1:
         ((name, only),) = folder.folders.items()
         if not only.folders or name in classes:
             break
-        folder = folder.opened(name)
-    return folder
+        names.append(name)
+        folder = only
+    return names
 
 
 def _add_members(
@@ -141,18 +146,29 @@ def _add_files(
             path = Path(entry.path)
             if entry.name.startswith(_IGNORED):
                 continue
-            if entry.is_dir():
+            is_folder, is_file = _kind(entry)
+            if is_folder:
                 # Links are followed to a class's folder, and none inside it: loops end.
                 far = entry.is_symlink() and len(above) > _LINKED_LEVELS
                 if not far and path.resolve() not in here:
                     _add_files(folder.inside(entry.name), path, here, rejected)
             elif entry.name.lower().endswith(SUFFIXES):
-                if entry.is_file():
+                if is_file:
                     folder.images.append(path)
                 else:
                     rejected.append(Rejected(path, "This is not a file, or a link to none."))
     except OSError as error:
         raise _unreadable(directory, error) from None
+
+
+def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
+    """Whether it is a folder, and whether it is a file, or a link to one."""
+    try:
+        return entry.is_dir(), entry.is_file()
+    except OSError as error:  # of a link to itself, or to where this user may not look
+        if not entry.name.lower().endswith(SUFFIXES):  # or it is listed
+            say(f"Not used: {entry.path} cannot be read: {error.strerror}.")
+        return False, False
 
 
 def _unreadable(directory: Path, error: OSError) -> UserError:

@@ -7,7 +7,7 @@ evaluation.
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import overload
@@ -104,20 +104,23 @@ class FeatureExtractor:
         self.stop = stop
         self.computed = 0
         """Views that no earlier run had left in the store."""
+        self._digests: dict[ImageFile, bytes] = {}
+        """Of each image that was looked at; nothing where it could not be read."""
 
-    def extract(self, splits: dict[str, tuple[Split, tuple[str, ...]]]) -> dict[str, FrozenImages]:
+    def extract(
+        self, splits: Mapping[str, tuple[Split, tuple[str, ...]]]
+    ) -> dict[str, FrozenImages]:
         """What the frozen layers make of every split, for each its own views.
 
         Raises:
             UserError: the cache's disk is full, or would be.
             Stopped: the job was asked to stop; what was computed so far is in the store.
         """
-        paths = list(dict.fromkeys(path for split, _ in splits.values() for path in split.paths))
-        digests = dict(zip(paths, _digests(paths, self.stop), strict=True))
         wanted = {path: views for split, views in splits.values() for path in split.paths}
         stored = self.store.read()
         rejected: dict[ImageFile, Rejected] = {}
-        if any((digests[path], view) not in stored for path in paths for view in wanted[path]):
+        digests = self._read_digests(wanted)
+        if any(key not in stored for key in self.keys(splits)):
             with self.store.computing(self.stop):
                 stored = self.store.read()
                 missing = {
@@ -132,6 +135,18 @@ class FeatureExtractor:
             name: self._gather(split, views, digests, stored, rejected)
             for name, (split, views) in splits.items()
         }
+
+    def keys(self, splits: Mapping[str, tuple[Split, tuple[str, ...]]]) -> Iterator[Key]:
+        """Those of every view of the images; equal images have equal ones. Raises Stopped."""
+        for split, views in splits.values():
+            digests = self._read_digests(split.paths)
+            yield from ((digests[path], view) for path in split.paths for view in views)
+
+    def _read_digests(self, paths: Iterable[ImageFile]) -> dict[ImageFile, bytes]:
+        """The digests of these images and of all others before, each read once. Raises Stopped."""
+        new = [path for path in paths if path not in self._digests]
+        self._digests.update(zip(new, _digests(new, self.stop), strict=True))
+        return self._digests
 
     def _compute(
         self,
@@ -179,7 +194,10 @@ class FeatureExtractor:
         size = self.backbone.batch_size
 
         def views_of(path: ImageFile) -> list[Pixels]:
-            return self._views(path.read_bytes(), digests[path], missing[path])
+            data = path.read_bytes()
+            # The disk may give now what it did not give before.
+            digests[path] = digests[path] or hashlib.sha256(data).digest()
+            return self._views(data, digests[path], missing[path])
 
         outcomes = decode_files(tuple(missing), views_of)
         shown = track(outcomes, total=len(missing), description="Computing features")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from container.image_files import Rejected
 from container.job import JobEnvironment
 from container.stopping import StopSignal
 from container.training import dataset
-from container.training.dataset import Dataset, Split
+from container.training.dataset import Dataset, Found, Split
 from container.training.decoded import Census, SplitImages
 from container.training.source import Share, steps_per_epoch
 from container.training.world import World
@@ -35,7 +36,11 @@ def find(
         Stopped: the job was asked to stop while archives were read.
     """
     with world.together():
-        found = dataset.look(environment.channels, scratch, stop)
+        looked = dataset.look(environment.channels, scratch, stop)
+    parted = looked.channels["train"] in environment.sharded
+    wrappers = _wrappers(looked, world if parted else World())
+    with world.together():
+        found = looked.opened(wrappers)
     sharded = {split for split, channel in found.channels.items() if channel in environment.sharded}
     if world.size == 1 or not sharded:
         with world.together():
@@ -58,14 +63,29 @@ def find(
     )
 
 
+def _wrappers(found: Found, world: World) -> list[str]:
+    """The folders in which all training images of all machines are.
+
+    Of the images of one machine alone this says little: all may be of one class, with folders in
+    it.
+    """
+    own = found.wrappers if found.roots["train"].folders else None
+    everywhere = map(json.loads, world.gather(json.dumps(own).encode()))
+    levels = zip(*(names for names in everywhere if names is not None), strict=False)
+    return [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+
+
 def shares(
     splits: Mapping[str, SplitImages], images: Dataset, batch_size: int, world: World
 ) -> dict[str, Share]:
     """What of each split this process trains on, or evaluates.
 
     Raises:
-        UserError: a batch is too small to be parted, or a process has no training image.
+        UserError: a batch is too small to be parted, a process has no training image, or processes
+            that should have the same images can read different ones.
     """
+    if world.size > 1 and not images.parted:
+        _check_alike(splits, world)
     found = {}
     for name, split in splits.items():
         total = round(world.total(len(split))[0]) if images.parted else None
@@ -86,6 +106,23 @@ def shares(
                 f"processes one of its {held} images; raise batch-size, or take fewer instances."
             )
     return found
+
+
+def _check_alike(splits: Mapping[str, SplitImages], world: World) -> None:
+    """Raise UserError where a process can read other images than the first.
+
+    They would part different batches, and may even take different numbers of steps.
+    """
+    own = dataset.fingerprint((split.paths, split.labels) for split in splits.values())
+    content = json.dumps([world.host, sum(map(len, splits.values())), own])
+    (first, expected, wanted), *others = map(json.loads, world.gather(content.encode()))
+    for host, count, found in others:
+        if found != wanted:
+            raise UserError(
+                f"The {count} images that a process on {host} can read are not the {expected} that "
+                f"the first can, on {first}. Give every host the same images, or let them arrive "
+                "ShardedByS3Key."
+            )
 
 
 def all_labels(labels: NDArray[np.int64], images: Dataset, world: World) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """The training loop: epochs of steps, an evaluation after each, a checkpoint in between."""
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -50,7 +51,8 @@ class Training:
         Raises:
             Stopped: the job was asked to stop; a checkpoint is saved, and the network is that of
                 the best epoch, or of the last step where no epoch is done.
-            UserError: no epoch ended with a finite validation loss.
+            UserError: no epoch ended with a finite validation loss, or a first one that was not
+                done has lost its own.
         """
         position, self._best, average = checkpoints.restore(self.network, self.passes.optimizer)
         if self._average and average:
@@ -66,6 +68,7 @@ class Training:
             + position.step,
             evaluated=position.epoch * steps_per_epoch(len(validation), options.test_batch_size),
         )
+        was_done = self._is_done(position)
         while not self._is_done(position):
             try:
                 self.passes.train(
@@ -91,6 +94,8 @@ class Training:
                 self._write(checkpoints, position)
                 if position.epoch:
                     self._go_back(position, history)
+                elif not math.isfinite(position.loss_sum):
+                    raise _diverged("training loss was not a finite number", position) from None
                 elif self._average:
                     self._average.apply()
                 raise
@@ -100,8 +105,10 @@ class Training:
             # Printed last: an epoch that was announced is never lost.
             epochs = self.hyperparameters.epochs
             say(f"epoch {position.epoch}/{epochs}: {metrics.line(values)}")
-        if self._go_back(position, history) and not tested:
-            # The report shows the answers of the network that is kept.
+        is_older = self._go_back(position, history)
+        if (is_older or was_done) and not tested:
+            # The report shows the answers of the network that is kept, though it was trained by a
+            # process that was killed when it was done.
             self.passes.evaluate(validation, "validation", f"Best epoch {position.best_epoch}")
 
     def _write(self, checkpoints: Checkpoints, position: Position) -> None:
@@ -153,10 +160,7 @@ class Training:
         Raises UserError where there is none.
         """
         if not position.best_epoch:
-            raise UserError(
-                "Training has diverged: the validation loss was not a finite number after any "
-                f"epoch. Lower lr, which was {position.rate:g}."
-            )
+            raise _diverged("validation loss was not a finite number after any epoch", position)
         self.network.load_state_dict(self._best)
         self.observer.evaluations.back_to_best()
         if position.best_epoch == position.epoch:
@@ -172,3 +176,7 @@ class Training:
         history.add(values, best_epoch=position.best_epoch)
         say(f"best epoch {position.best_epoch}: {metrics.line(values)}")
         return True
+
+
+def _diverged(how: str, position: Position) -> UserError:
+    return UserError(f"Training has diverged: the {how}. Lower lr, which was {position.rate:g}.")

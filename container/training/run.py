@@ -70,7 +70,7 @@ def _train(
     prepared = prepare(network, images, options, preprocessing, processor.precision, stop, world)
     if prepared is None:
         return
-    world = prepared.world
+    world = prepared.world.in_step()
     data_dir = job.output_data_dir if world.is_main else scratch
     splits, sources = prepared.splits, prepared.sources
     others = host_shards.all_rejected(splits, images, world)

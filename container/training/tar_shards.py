@@ -22,9 +22,16 @@ Placed = tuple[tuple[str, ...], Member]
 
 
 def is_uncompressed(archive: Path) -> bool:
-    """Whether a file is a tar archive whose members can be read where they lie."""
-    with archive.open("rb") as file:
-        header = file.read(262)
+    """Whether a file is a tar archive whose members can be read where they lie.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        with archive.open("rb") as file:
+            header = file.read(262)
+    except OSError as error:
+        raise UserError(f"The archive {archive} cannot be read: {error.strerror}.") from None
     return archive.name.lower().endswith(".tar") and header[257:262] == b"ustar"
 
 

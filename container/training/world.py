@@ -6,8 +6,9 @@ A job on one processor is a world of one, in which every method here returns wha
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import cast
 
 import numpy as np
 import torch
@@ -22,8 +23,13 @@ from container.stopping import Stopped
 from container.training.synchronised import synchronise_batch_norms
 from container.training.torchrun import LostConnectionError
 
-PATIENCE = timedelta(minutes=30)
-"""How long a process waits for the others where they may be at different work."""
+PATIENCE = timedelta(hours=24)
+"""How long a process waits for the others where one may have more to do, as to decode its images.
+
+Not how long it waits for one that has ended: that closes its connections, which ends all waiting.
+"""
+PATIENCE_IN_STEP = timedelta(minutes=30)
+"""The same where all take the same steps, so that one who is late so long has fallen silent."""
 
 _STOPPED = b"\0stopped"
 
@@ -38,6 +44,8 @@ class World:
     """The place among the processes of this machine."""
     local_size: int = 1
     host: str = ""
+    group: dist.ProcessGroup | None = None
+    """By which the processes talk that are not in step; those that are have the default one."""
 
     @property
     def is_main(self) -> bool:
@@ -49,7 +57,7 @@ class World:
         if self.size == 1:
             return numbers
         tensor = torch.tensor(numbers, dtype=torch.float64)
-        dist.all_reduce(tensor)
+        dist.all_reduce(tensor, group=self.group)
         return tuple(tensor.tolist())
 
     def any(self, condition: bool) -> bool:
@@ -62,7 +70,7 @@ class World:
             return [content]
         sizes, own = self._padded(content)
         received = [torch.empty_like(own) for _ in range(self.size)]
-        dist.all_gather(received, own)
+        dist.all_gather(received, own, group=self.group)
         return _unpadded(received, sizes)
 
     def gather_rows(self, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,9 +89,9 @@ class World:
         if self.size == 1:
             return content
         length = torch.tensor([len(content)])
-        dist.broadcast(length, src=0)
+        dist.broadcast(length, src=0, group=self.group)
         buffer = _tensor(content, int(length))
-        dist.broadcast(buffer, src=0)
+        dist.broadcast(buffer, src=0, group=self.group)
         return buffer.numpy().tobytes()
 
     @contextmanager
@@ -120,6 +128,10 @@ class World:
         # Batch statistics are synchronised or frozen, so every process has the same buffers.
         return nn.parallel.DistributedDataParallel(network, forward_sync_buffers=False)
 
+    def in_step(self) -> "World":
+        """The same processes, which from here on wait for each other no longer than steps take."""
+        return replace(self, group=None)
+
     def leave(self) -> "World":
         """Part from the others: from here on this process is a world of one."""
         if self.size > 1:
@@ -129,7 +141,7 @@ class World:
     def _padded(self, content: bytes) -> tuple[list[int], Tensor]:
         sizes = torch.zeros(self.size, dtype=torch.int64)
         sizes[self.rank] = len(content)
-        dist.all_reduce(sizes)
+        dist.all_reduce(sizes, group=self.group)
         return sizes.tolist(), _tensor(content, int(sizes.max()))
 
 
@@ -155,12 +167,15 @@ def joined(hosts: Sequence[str], host: str) -> Iterator[World]:
         torch.cuda.set_device(world.local_rank)
     try:
         # What is said between the processes' programs goes by gloo, gradients on GPUs by NCCL.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
+        backends = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+        dist.init_process_group(backends, timeout=PATIENCE_IN_STEP)
+        # Every process is in it.
+        patient = cast(dist.ProcessGroup, dist.new_group(timeout=PATIENCE, backend="gloo"))
         say(f"{world.size} processes on {len(hosts)} {'hosts' if len(hosts) > 1 else 'host'}.")
         if not world.is_main:
             say(f"This is number {world.rank + 1}; the first, on {hosts[0]}, says how it goes.")
             progress.silence()
-        yield world
+        yield replace(world, group=patient)
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise

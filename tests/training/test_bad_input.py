@@ -202,6 +202,29 @@ def test_what_is_no_file_is_listed_and_never_waited_for(train: Path) -> None:
     assert found["huge.jpg"].startswith("The file is larger than")
 
 
+def test_an_image_that_is_gone_when_it_is_decoded_is_listed(train: Path) -> None:
+    images = find(train)
+    gone = images.train.paths[0]
+    assert isinstance(gone, Path)
+    gone.unlink()
+    images.digest()
+    decoded = decode_split(images.train, 32, "train", StopSignal())
+    assert [(each.path, each.reason) for each in decoded.rejected] == [
+        (gone, "The file cannot be read: No such file or directory.")
+    ]
+
+
+def test_a_link_to_itself_is_listed_where_it_is_named_as_an_image(train: Path) -> None:
+    for place in ("itself.jpg", "cat/itself.jpg", "cat/itself"):
+        (train / place).symlink_to(train / place)
+    images = find(train)
+    assert images.classes == ("cat", "dog")
+    assert {entry.path for entry in images.rejected} == {
+        train / "itself.jpg",
+        train / "cat/itself.jpg",
+    }
+
+
 def test_links_that_lead_back_make_no_class(train: Path) -> None:
     (train / "loop").symlink_to(train)
     (train / "cat/loop").symlink_to(train / "dog")
@@ -235,6 +258,35 @@ def test_an_unreadable_folder_is_named_and_an_unreadable_file_listed() -> None:
         (train / "dog").chmod(0)
         with as_nobody(), pytest.raises(UserError, match=r"dog cannot be read: Permission denied"):
             find(train)
+
+
+def test_a_link_to_where_nobody_may_look_is_listed_and_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        train = write_images(Path(folder, "train"), count=20)
+        secret = write_images(Path(folder, "secret"), count=1)
+        (train / "linked.jpg").symlink_to(secret / "cat/00.jpg")
+        (train / "emu").symlink_to(secret / "cat")
+        secret.chmod(0)
+        with as_nobody():
+            images = find(train)
+        assert images.classes == ("cat", "dog")
+        assert {entry.path for entry in images.rejected} == {train / "linked.jpg"}
+        said = capsys.readouterr().out
+        assert f"Not used: {train}/emu cannot be read: Permission denied." in said
+
+
+def test_an_unreadable_archive_is_one_sentence() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        archive = Path(folder, "train/data.tar")
+        archive.parent.mkdir()
+        archive.touch(0)
+        with as_nobody(), pytest.raises(UserError) as caught:
+            find(archive.parent)
+        assert str(caught.value) == f"The archive {archive} cannot be read: Permission denied."
 
 
 @contextmanager

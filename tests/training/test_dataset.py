@@ -318,6 +318,26 @@ def test_one_class_alone_is_refused(tmp_path: Path) -> None:
         find(tmp_path, train=write_images(tmp_path / "train", ("cat",)))
 
 
+@pytest.mark.parametrize(("channel", "split"), [("valid", "validation"), ("test", "test")])
+def test_a_split_with_a_channel_and_a_folder_beside_the_training_images_is_refused(
+    tmp_path: Path, channel: str, split: str
+) -> None:
+    for folder in ("train", channel):
+        write_images(tmp_path / "data/dogs" / folder, count=20)
+    channels = {"train": tmp_path / "data", channel: write_images(tmp_path / channel)}
+    with pytest.raises(UserError) as caught:
+        find(tmp_path, **channels)
+    assert str(caught.value) == f"The {split} images are given in two channels; keep one."
+
+
+def test_classes_with_equal_numbers_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    train = write_images(tmp_path / "train", ("2", "1", "01"), count=20)
+    looked = dataset.look({"train": train}, tmp_path / "scratch", StopSignal())
+    found = looked.opened(looked.wrappers)
+    for names in (["1", "01", "2"], ["01", "2", "1"]):
+        assert dataset.assemble(found, names, Hyperparameters()).classes == ("01", "1", "2")
+
+
 def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     train = write_images(tmp_path / "train")
     (train / "emu").mkdir()

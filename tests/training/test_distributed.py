@@ -1,29 +1,45 @@
 """Two hosts on loopback, each the real `./train` with a tree of its own, train one network."""
 
+import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Barrier
+from typing import TypeVar
 
 import numpy as np
 import psutil
 import pytest
 import torch
 from numpy.typing import NDArray
-from opt_ml import QUICK, OptMl, write_images
+from opt_ml import QUICK, ROOT, OptMl, write_images
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 
 from container import torch_resnet
 from container.errors import UserError
+from container.hyperparameters import Hyperparameters
+from container.images import Preprocessing
 from container.job import Job, JobEnvironment
 from container.stopping import StopSignal
-from container.training import torchrun
+from container.training import dataset, feature_parts, host_shards, torchrun
+from container.training.augmentation import Augmentation
+from container.training.backbone import Backbone, Cut
+from container.training.decoded import decode_split
+from container.training.feature_store import FeatureStore, Key, encode
+from container.training.frozen import MIRRORED, PLAIN, FeatureExtractor
 from container.training.source import Share
+from container.training.world import World
 
+T = TypeVar("T")
 Array = NDArray[np.float32]
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
@@ -232,6 +248,163 @@ def test_of_hosts_with_different_images_all_are_counted_together(tmp_path: Path)
     data = cluster.hosts[0].facts()["data"]
     assert data["rejected"] == 5
     assert data["images"] == {"train": 78, "validation": 20, "test": 0}
+
+
+@dataclass(frozen=True)
+class Thread(World):
+    """A host that is a thread of this process."""
+
+    said: list[bytes] = field(default_factory=list)
+    """What each has to say."""
+    meeting: Barrier = field(default_factory=lambda: Barrier(1))
+
+    def gather(self, content: bytes) -> list[bytes]:
+        self.meeting.wait()  # by now all know what was said before
+        self.said[self.rank] = content
+        self.meeting.wait()
+        return list(self.said)
+
+    def total(self, *numbers: float) -> tuple[float, ...]:
+        parts = map(json.loads, self.gather(json.dumps(numbers).encode()))
+        return tuple(map(sum, zip(*parts, strict=True)))
+
+
+def on_all_hosts(work: Callable[[World], T]) -> list[T]:
+    """What the same work comes to on every host, at the same time."""
+    said, meeting = [b""] * len(HOSTS), Barrier(len(HOSTS), timeout=60)
+    worlds = [
+        Thread(rank, len(HOSTS), host=name, said=said, meeting=meeting)
+        for rank, name in enumerate(HOSTS)
+    ]
+    with ThreadPoolExecutor(len(HOSTS)) as pool:
+        return list(pool.map(work, worlds))
+
+
+def test_an_image_that_one_host_alone_cannot_read_fails_all(tmp_path: Path) -> None:
+    def failure(world: World) -> str:
+        train = all_images(tmp_path / world.host, world.rank)
+        if not world.is_main:
+            (train / "cat/00.jpg").write_bytes(b"no image")
+        images = dataset.find({"train": train}, Hyperparameters(), tmp_path / "scratch")
+        splits = {
+            name: decode_split(split, 32, name, StopSignal())
+            for name, split in images.splits().items()
+        }
+        with pytest.raises(UserError) as caught:
+            host_shards.shares(splits, images, 16, world)
+        return str(caught.value)
+
+    sentence = (
+        "The 39 images that a process on 127.0.0.2 can read are not the 40 that the first can, on "
+        "127.0.0.1. Give every host the same images, or let them arrive ShardedByS3Key."
+    )
+    assert on_all_hosts(failure) == [sentence, sentence]
+
+
+@pytest.mark.parametrize("wrapper", ["", "data/animals"])
+def test_the_only_class_of_a_host_may_have_folders_inside(tmp_path: Path, wrapper: str) -> None:
+    def classes(world: World) -> tuple[str, ...]:
+        train = tmp_path / world.host
+        if world.is_main:
+            write_images(train / wrapper / "cat", ("indoor", "outdoor"), count=10)
+        else:
+            write_images(train / wrapper, ("dog",), count=20)
+        sharded = frozenset({"train"})
+        environment = JobEnvironment({"train": train}, HOSTS, world.host, "lo", sharded)
+        return host_shards.find(
+            environment, Hyperparameters(), tmp_path / "scratch", world, StopSignal()
+        ).classes
+
+    assert on_all_hosts(classes) == [("cat", "dog")] * len(HOSTS)
+
+
+def test_what_frozen_layers_made_is_sent_where_a_host_lacks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preprocessing = Preprocessing.for_image_size(32)
+    train = all_images(tmp_path / "train", 0)
+    (train / "dog/00.jpg").write_bytes(b"no image")
+    images = dataset.find({"train": train}, Hyperparameters(), tmp_path / "scratch")
+    network = torch_resnet.build("resnet18", 2)
+    wanted = {
+        name: (split, (PLAIN, MIRRORED) if name == "train" else (PLAIN,))
+        for name, split in images.splits().items()
+    }
+
+    sent: list[int] = []
+
+    def sending(keys: Sequence[Key], rows: torch.Tensor) -> bytes:
+        sent.append(len(keys))
+        return encode(keys, rows)
+
+    monkeypatch.setattr(feature_parts, "encode", sending)
+
+    def files(host: str) -> set[Path]:
+        return set((tmp_path / host).glob("*.safetensors"))
+
+    def computed(world: World) -> int:
+        """The rows that a host has to compute, after which it has all; its cache is its own."""
+        backbone = Backbone(network, "resnet18", preprocessing, "float32", Cut.below("head"))
+        store = FeatureStore(tmp_path / world.host)
+        augmentation = Augmentation(image_size=32, crop_scale=1, flip=True)
+        extractor = FeatureExtractor(backbone, store, preprocessing, augmentation, StopSignal())
+        found = feature_parts.compute_together(extractor, wanted, world)
+        assert sum(map(len, found.values())) == 39
+        assert len(store.read().positions) == sum(each.positions.size for each in found.values())
+        return extractor.computed
+
+    halves = on_all_hosts(computed)
+    rows = len(FeatureStore(tmp_path / HOSTS[0]).read().positions)
+    assert sum(halves) == sum(sent) == rows, "each computes its part alone"
+    sent.clear()
+    assert on_all_hosts(computed) == [0, 0]
+    assert sent == [], "both have all, but for what cannot be read"
+
+    before = files(HOSTS[0])
+    shutil.rmtree(tmp_path / HOSTS[1])
+    assert on_all_hosts(computed) == [0, halves[1]]
+    assert sum(sent) == rows
+    assert files(HOSTS[0]) == before, "what it has is not stored again"
+
+
+PATIENT = """
+from datetime import timedelta
+import torch.distributed as dist
+from container.training.world import joined
+
+with joined(("localhost",), "localhost") as world:
+    # Of the group that trains; the other process does not answer in it.
+    dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1))
+    if world.is_main:
+        try:
+            world.in_step().total(1)
+        except RuntimeError as error:
+            print("lost", flush=True)
+    print(world.gather(b"%d" % world.rank))
+"""
+
+
+def test_a_host_is_waited_for_longer_than_steps_take_before_training() -> None:
+    variables = {
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PATIENT],
+            cwd=ROOT,
+            env=os.environ | variables | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    assert first.endswith("lost\n[b'0', b'1']\n")
+    assert second.endswith("[b'0', b'1']\n")
 
 
 def test_a_host_without_an_address_is_waited_for_and_then_named(

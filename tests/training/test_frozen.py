@@ -1,4 +1,6 @@
+import errno
 import fcntl
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from container.stopping import Stopped, StopSignal
 from container.training.augmentation import Augmentation
 from container.training.backbone import Backbone, Cut
 from container.training.dataset import Split
-from container.training.feature_store import FeatureStore, StoredRows
+from container.training.feature_store import FeatureStore, StoredRows, decode, encode
 from container.training.frozen import (
     PLAIN,
     DecodedLater,
@@ -106,6 +108,14 @@ def test_what_is_written_is_read_by_digest_and_view(tmp_path: Path) -> None:
     assert torch.equal(found.gather(positions), rows[order])
 
 
+def test_what_is_encoded_is_decoded() -> None:
+    keys = [(bytes([n]) * 32, view) for n in range(3) for view in "ba"]
+    rows = torch.arange(6 * 8).reshape(6, 2, 4).to(torch.bfloat16)
+    found, decoded = decode(encode(keys, rows))
+    assert found == keys
+    assert torch.equal(decoded, rows)
+
+
 def test_stores_differ_with_whatever_decides_the_features(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,17 +186,46 @@ def test_a_stop_is_obeyed_before_all_images_are_read(
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", read_one)
+    extractor = new_extractor(tmp_path / "store", stop)
+    with pytest.raises(Stopped):
+        extractor.extract({"train": (Split(paths, (0,) * len(paths)), (PLAIN,))})
+    assert len(read) < 20
+
+
+def new_extractor(store: Path, stop: StopSignal) -> FeatureExtractor:
     network = torch_resnet.build("resnet18", 2)
-    extractor = FeatureExtractor(
+    return FeatureExtractor(
         Backbone(network, "resnet18", PREPROCESSING, "float32", Cut.below("head")),
-        FeatureStore(tmp_path / "store"),
+        FeatureStore(store),
         PREPROCESSING,
         Augmentation(image_size=32, crop_scale=1, flip=False),
         stop,
     )
-    with pytest.raises(Stopped):
-        extractor.extract({"train": (Split(paths, (0,) * len(paths)), (PLAIN,))})
-    assert len(read) < 20
+
+
+def test_an_image_that_the_disk_gives_at_the_second_try_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = tuple(sorted(write_images(tmp_path / "images", count=5).rglob("*.jpg")))
+    failing = {paths[3]}
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path in failing:
+            failing.remove(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    splits = {"train": (Split(paths, (0,) * len(paths)), (PLAIN,))}
+    found = new_extractor(tmp_path / "store", StopSignal()).extract(splits)["train"]
+    assert (found.paths, found.rejected) == (paths, ())
+    again = new_extractor(tmp_path / "store", StopSignal())
+    rows = [
+        each.rows.gather(each.positions[:, 0]) for each in (found, again.extract(splits)["train"])
+    ]
+    assert again.computed == 0
+    assert torch.equal(*rows)
 
 
 @pytest.fixture

@@ -16,11 +16,13 @@ from torchvision.models import resnet18
 
 from container import metrics, torch_resnet
 from container.debugging.observer import Observer
+from container.errors import UserError
 from container.hyperparameters import Hyperparameters
 from container.job import Job
-from container.stopping import StopSignal
+from container.stopping import Stopped, StopSignal
 from container.training.averaging import WeightAverage
 from container.training.checkpoint import Checkpoints, Position
+from container.training.decoded import DecodedImages
 from container.training.history import History
 from container.training.loop import Training
 from container.training.mixup import mix
@@ -268,6 +270,47 @@ def test_a_loss_that_is_no_number_is_never_the_best(
     assert history.latest["validation:loss"] == 0.4
     written = [json.loads(line) for line in history.path.read_text().splitlines()]
     assert [entry.get("validation:loss") for entry in written] == [None, 0.5, None, 0.4, None, 0.4]
+
+
+@pytest.mark.parametrize("pixel", [0.5, math.nan])
+def test_of_a_first_epoch_that_is_stopped_only_finite_weights_are_kept(
+    tmp_path: Path, pixel: float
+) -> None:
+    passes = new_passes(tmp_path, Hyperparameters(batch_size=2, profile=False))
+
+    class StoppedSource(Noise):
+        def inputs(self, views: Tensor) -> Tensor:
+            passes.stop.requested = True  # as if the signal came in the middle of the first step
+            return torch.full_like(views, pixel)
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints", "", seconds=0, world=World())
+    history = History(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError if math.isnan(pixel) else Stopped) as caught:
+        Training(passes, passes.hyperparameters, passes.observer).fit(
+            StoppedSource(3), Noise(1), checkpoints, history, tested=True
+        )
+    if math.isnan(pixel):
+        rate = f"{passes.hyperparameters.lr:g}"
+        assert str(caught.value) == (
+            "Training has diverged: the training loss was not a finite number. "
+            f"Lower lr, which was {rate}."
+        )
+
+
+def test_a_training_that_was_killed_when_it_was_done_has_its_answers(tmp_path: Path) -> None:
+    source, options = Fixed(), Hyperparameters(batch_size=2, profile=False, epochs=1)
+    split = DecodedImages((), source.labels.numpy(), (), ())
+    for run in range(2):  # the second finds the checkpoint after the last epoch of the first
+        passes = new_passes(tmp_path, options)
+        checkpoints = Checkpoints(tmp_path / "checkpoints", "", seconds=0, world=World())
+        history = History(tmp_path / "metrics.jsonl")
+        Training(passes, options, passes.observer).fit(
+            source, source, checkpoints, history, tested=False
+        )
+        assert passes.observer.clock.count == (0 if run else 3)
+        answers = passes.observer.evaluations.last({"validation": split})
+        assert answers is not None
+        assert np.array_equal(answers.truth, split.labels)
 
 
 @pytest.fixture
