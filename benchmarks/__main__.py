@@ -69,7 +69,7 @@ def main() -> None:
         if not options.quick:
             _keep(title, table, f"Measured on {date.today()}: {describe_machine()}")
     if not options.quick:
-        print(f"\nWritten to {RESULTS}; make docs copies it into the README.")
+        print(f"\nWritten to {RESULTS}; make docs copies it into the documents.")
 
 
 def _side_by_side(names: list[str]) -> int:
