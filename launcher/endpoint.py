@@ -195,10 +195,20 @@ def kind(session: Session, name: str) -> str | None:
             return SERVERLESS
         if "ModelName" not in variant:
             return COMPONENTS
-        model = session.sagemaker.describe_model(ModelName=variant["ModelName"])
-        if model.get("PrimaryContainer", {}).get("Mode") == "MultiModel":
+        if _has_many_models(session, variant["ModelName"]):
             return MULTI_MODEL
     return None
+
+
+def _has_many_models(session: Session, model: str) -> bool:
+    """False too where the model was deleted, without which its endpoint goes on."""
+    try:
+        found = session.sagemaker.describe_model(ModelName=model)
+    except ClientError as error:
+        if is_missing(error):
+            return False
+        raise
+    return bool(found.get("PrimaryContainer", {}).get("Mode") == "MultiModel")
 
 
 def configuration(session: Session, found: Mapping[str, Any]) -> dict[str, Any]:

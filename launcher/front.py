@@ -111,13 +111,14 @@ def check(session: Session, endpoint: str) -> None:
     """
     name = function_name(session.settings.project)
     wanted = {tag["Key"]: tag["Value"] for tag in tags(session.settings.project)}
-    for what, carried in (("role", _role_tags(session)), ("Lambda", _function_tags(session))):
+    function_tags = _function_tags(session)
+    for what, carried in (("role", _role_tags(session)), ("Lambda", function_tags)):
         if carried is not None and not wanted.items() <= carried.items():
             raise UserError(
                 f"There is a {what} {name} that was not made for this project: take another "
                 "--project."
             )
-    if _function_tags(session) is None:
+    if function_tags is None:
         return
     found = session.backend.client("lambda").get_function(FunctionName=name)["Configuration"]
     other = found.get("Environment", {}).get("Variables", {}).get(ENDPOINT)

@@ -117,17 +117,24 @@ def find(session: Session, kinds: tuple[Kind, ...] = KINDS) -> Iterator[Entry]:
 
 def of_endpoint(session: Session, name: str) -> Iterator[Entry]:
     """An endpoint with its components, its configuration and its models."""
-    found = endpoint.status(session, name) if name else None
+    names = parts(session, name) if name else frozenset()
+    if names:
+        kinds = (COMPONENT, ENDPOINT, ENDPOINT_CONFIG, MODEL)
+        yield from (entry for entry in find(session, kinds) if entry.name in names)
+
+
+def parts(session: Session, name: str) -> frozenset[str]:
+    """The names of an endpoint and of what it is made of; none where there is no endpoint."""
+    found = endpoint.status(session, name)
     if found is None:
-        return
+        return frozenset()
     config = endpoint.configuration(session, found)
-    parts = {name, found["EndpointConfigName"]}
-    parts |= {variant.get("ModelName") for variant in config.get("ProductionVariants", ())}
+    names = {name, found["EndpointConfigName"]}
+    names |= {variant.get("ModelName", "") for variant in config.get("ProductionVariants", ())}
     if components.takes_components(session, found):
         # A component has the name of its model.
-        parts |= {each["InferenceComponentName"] for each in components.of(session, name)}
-    kinds = (COMPONENT, ENDPOINT, ENDPOINT_CONFIG, MODEL)
-    yield from (entry for entry in find(session, kinds) if entry.name in parts)
+        names |= {each["InferenceComponentName"] for each in components.of(session, name)}
+    return frozenset(names)
 
 
 def _has_components(session: Session) -> bool:

@@ -86,7 +86,7 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
         self._written = 0
         """Tensors that were saved, whole or as reductions."""
         self._has_trained = False
-        """Whether a step of training was taken since the last evaluation began."""
+        """Whether training went on since the last evaluation began."""
         self._moment = (MODES.GLOBAL, 0)
         """The mode and step that the open file is of."""
         self._names: list[str] = []
@@ -112,6 +112,10 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
             MODES.EVAL: evaluated - 1,
             MODES.GLOBAL: self.step,
         }
+
+    def begin_training(self) -> None:
+        """What follows are steps of training, of which a resumed epoch may have none left."""
+        self._has_trained = True
 
     def begin_evaluation(self) -> None:
         """What follows is an evaluation of its own, of the best epoch or of the test for instance.
@@ -144,7 +148,6 @@ class ForgivingHook(smdebug.pytorch.Hook):  # type: ignore[misc]
         if not self.prepared_collections:
             self._prepare_collections()
         self._increment_step()
-        self._has_trained = self._has_trained or self.mode == MODES.TRAIN
         due = self._get_collections_to_save_for_step()
         if due:
             self._initialize_writers()

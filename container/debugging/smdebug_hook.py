@@ -64,6 +64,7 @@ class SmdebugHook(Hook):
     def training(self) -> None:
         """The steps from here on are training steps."""
         self._set_mode(MODES.TRAIN)
+        self._hook.begin_training()
 
     def evaluation(self) -> None:
         """The steps from here on are evaluation steps."""

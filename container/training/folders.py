@@ -1,5 +1,6 @@
 """A channel's images as a tree of folders, whether they lie on disk or in archives."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -161,11 +162,18 @@ def _add_files(
         raise _unreadable(directory, error) from None
 
 
+_OF_LINKS = (errno.ELOOP, errno.EACCES, errno.EPERM)
+"""What a link to itself gives, and one to where this user may not look: both are the link's own
+fault. A disk that fails is not."""
+
+
 def _kind(entry: os.DirEntry[str]) -> tuple[bool, bool]:
     """Whether it is a folder, and whether it is a file, or a link to one."""
     try:
         return entry.is_dir(), entry.is_file()
-    except OSError as error:  # of a link to itself, or to where this user may not look
+    except OSError as error:
+        if error.errno not in _OF_LINKS:
+            raise
         if not entry.name.lower().endswith(SUFFIXES):  # or it is listed
             say(f"Not used: {entry.path} cannot be read: {error.strerror}.")
         return False, False

@@ -1,6 +1,7 @@
 """The images of this process where a channel arrives ShardedByS3Key, so each host has others."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import takewhile
@@ -64,15 +65,24 @@ def find(
 
 
 def _wrappers(found: Found, world: World) -> list[str]:
-    """The folders in which all training images of all machines are.
+    """The folders in which all training images of this machine are, and which are no classes.
 
     Of the images of one machine alone this says little: all may be of one class, with folders in
-    it.
+    it. So what all machines have wraps, and what wraps folders that another has right away.
     """
-    own = found.wrappers if found.roots["train"].folders else None
+    root = found.roots["train"]
+    own = found.wrappers if root.folders else None
     everywhere = map(json.loads, world.gather(json.dumps(own).encode()))
     levels = zip(*(names for names in everywhere if names is not None), strict=False)
-    return [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+    common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, levels)]
+    opened = root.opened(*common) if own is not None else root
+    held = world.gather(json.dumps(list(opened.folders)).encode())
+    holders = Counter(name for content in held for name in json.loads(content))
+    for name in (own or [])[len(common) : len(common) + 1]:
+        inner = set(opened.folders[name].folders) - {name}
+        if holders[name] == 1 and any(holders[each] for each in inner):
+            common.append(name)
+    return common
 
 
 def shares(
@@ -113,7 +123,10 @@ def _check_alike(splits: Mapping[str, SplitImages], world: World) -> None:
 
     They would part different batches, and may even take different numbers of steps.
     """
-    own = dataset.fingerprint((split.paths, split.labels) for split in splits.values())
+    # Sizes say nothing about how batches are parted, and would be asked of the disk once more.
+    own = dataset.fingerprint(
+        ((split.paths, split.labels) for split in splits.values()), with_sizes=False
+    )
     content = json.dumps([world.host, sum(map(len, splits.values())), own])
     (first, expected, wanted), *others = map(json.loads, world.gather(content.encode()))
     for host, count, found in others:

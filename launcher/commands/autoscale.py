@@ -30,7 +30,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=usual.concurrent,
         metavar="N",
-        help="add machines while each has more requests than this at work at the same time "
+        help="add machines while each has more requests than this at work at the same time, or "
+        "waiting where the endpoint is asynchronous "
         f"({usual.concurrent:g})",
     )
     aim.add_argument(
@@ -67,17 +68,19 @@ def run(session: Session, options: argparse.Namespace) -> int:
         options.out,
         options.into,
     )
-    calls = autoscaling.calls(name, scaling, endpoint.kind(session, name))
+    kind = endpoint.kind(session, name)
+    calls = autoscaling.calls(name, scaling, kind)
     if options.dry_run:
         session.show(calls)
         return 0
     for call in calls:
         session.send(call)
-    aim = (
-        f"{scaling.concurrent:g} requests at a time each"
-        if scaling.invocations is None
-        else f"{scaling.invocations:g} requests a minute each"
-    )
+    if kind == endpoint.ASYNCHRONOUS:
+        aim = f"{scaling.concurrent:g} requests that wait for each"
+    elif scaling.invocations is None:
+        aim = f"{scaling.concurrent:g} requests at a time each"
+    else:
+        aim = f"{scaling.invocations:g} requests a minute each"
     session.console.say(
         f"{name} has {scaling.least} to {scaling.most} machines now, for {aim}; every machine "
         "costs money."

@@ -61,7 +61,7 @@ def _removals(session: Session, only: str | None) -> _Removals:
         fronts, entries = front.found(session), inventory.find(session)
     else:
         fronts, entries = {}, inventory.of_endpoint(session, only or session.last("endpoint") or "")
-    staying: list[str] = []
+    staying: dict[str, str] = {}
     ends = {
         f"{entry.kind.title} {entry.name}": partial(_end, session, entry, staying)
         for entry in entries
@@ -71,7 +71,7 @@ def _removals(session: Session, only: str | None) -> _Removals:
 
 
 def _remove(removals: _Removals) -> dict[str, str]:
-    """Remove all that can be; what cannot, with the reason, keeps nothing else from going."""
+    """Remove all that can be; what cannot, with the reason, keeps nothing but its parts."""
     failures = {}
     for what, remove in removals.items():
         try:
@@ -84,17 +84,19 @@ def _remove(removals: _Removals) -> dict[str, str]:
     return failures
 
 
-def _end(session: Session, entry: inventory.Entry, staying: list[str]) -> None:
-    """End one thing. `staying` are the endpoints so far that could not be deleted."""
-    if staying and entry.kind in (inventory.ENDPOINT_CONFIG, inventory.MODEL):
-        raise UserError(f"it stays as long as the endpoint {', '.join(staying)} does.")
+def _end(session: Session, entry: inventory.Entry, staying: dict[str, str]) -> None:
+    """End one thing. `staying` are the parts of endpoints that could not be deleted."""
+    if entry.kind in (inventory.ENDPOINT_CONFIG, inventory.MODEL) and entry.name in staying:
+        raise UserError(f"it stays as long as the endpoint {staying[entry.name]} does.")
+    parts: frozenset[str] = frozenset()
     if entry.kind is inventory.ENDPOINT:
-        staying.append(entry.name)
+        parts = inventory.parts(session, entry.name)
+        staying |= dict.fromkeys(parts, entry.name)
         endpoint.settle(session, entry.name)
         autoscaling.forget(session, entry.name)
     entry.end(session.sagemaker)
-    if entry.kind is inventory.ENDPOINT:
-        staying.remove(entry.name)
+    for part in parts:
+        del staying[part]
     if entry.kind is inventory.COMPONENT:
         components.wait_until_gone(session, entry.name)
 

@@ -65,16 +65,8 @@ def env_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def environment(given: Iterable[str]) -> dict[str, str]:
-    """`NAME=VALUE` pairs, the last of a name winning. Raises UserError."""
-    values: dict[str, str] = {}
-    for assignment in given:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise UserError(
-                f"--env takes NAME=VALUE, such as KENNEL_PRECISION=int8, got {assignment!r}."
-            )
-        values[name] = value
-    return values
+    """What `--env` was given. Raises UserError."""
+    return _pairs(given, "--env", "KENNEL_PRECISION=int8")
 
 
 def range_flag(parser: argparse.ArgumentParser) -> None:
@@ -109,11 +101,17 @@ def hyperparameter_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def assigned(assignments: Iterable[str]) -> dict[str, object]:
+    """What `--set` was given. Raises UserError."""
+    pairs = _pairs(assignments, "--set", "lr=0.01")
+    return {name.replace("_", "-"): value for name, value in pairs.items()}
+
+
+def _pairs(given: Iterable[str], flag: str, example: str) -> dict[str, str]:
     """`NAME=VALUE` pairs, the last of a name winning. Raises UserError."""
-    values: dict[str, object] = {}
-    for assignment in assignments:
+    values: dict[str, str] = {}
+    for assignment in given:
         name, equals, value = assignment.partition("=")
         if not equals or not name:
-            raise UserError(f"--set takes NAME=VALUE, such as lr=0.01, got {assignment!r}.")
-        values[name.replace("_", "-")] = value
+            raise UserError(f"{flag} takes NAME=VALUE, such as {example}, got {assignment!r}.")
+        values[name] = value
     return values

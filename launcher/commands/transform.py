@@ -68,7 +68,8 @@ def run(session: Session, options: argparse.Namespace) -> int:
         raise UserError(f"--output {options.output} cannot be written: {error.strerror}.") from None
     if failure and not failure.startswith(transform.ABOUT_THE_DATA):
         raise UserError(
-            f"{name} did not complete: {failure} The answers that there are: {options.output}"
+            f"{name} did not complete: {failure.rstrip('.')}. The answers that there are: "
+            f"{options.output}"
         )
     _report(session, name, model_data, rows, options.output)
     return 0

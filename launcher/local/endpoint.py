@@ -6,6 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from container.errors import UserError
 from launcher import records
 from launcher.api import Call, check
 from launcher.local import multi_model
@@ -110,9 +111,15 @@ class Endpoints:
         """Stop the servers and forget the endpoint. Raises UserError where one goes on."""
         name = request["EndpointName"]
         self.folder.find(ENDPOINT, name, "DeleteEndpoint")
+        directory = self.folder.directory(ENDPOINT, name)
         with self.folder.locked(ENDPOINT, name):
-            self._servers(name).stop_all()
-            shutil.rmtree(self.folder.directory(ENDPOINT, name))
+            try:
+                self._servers(name).stop_all()
+            except UserError as error:
+                raise UserError(
+                    f"{error} Where that engine is gone for good, remove {directory}."
+                ) from None
+            shutil.rmtree(directory)
         return {}
 
     def delete_endpoint_config(self, **request: Any) -> dict[str, Any]:

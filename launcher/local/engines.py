@@ -65,7 +65,11 @@ class Engine(Protocol):
         """Whether that server is still there."""
 
     def stop_server(self, record: Mapping[str, Any], base: Path) -> None:
-        """Stop the server for the model in `base`, however far it had come. Raises UserError."""
+        """Stop the server of the record, and containers for `base` that are in no record yet.
+
+        Raises:
+            UserError: one goes on.
+        """
 
 
 def engine(name: str) -> Engine:

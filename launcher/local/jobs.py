@@ -93,11 +93,6 @@ class JobsFolder:
         """
         return records.locked(self.directory(resource, name))
 
-    def update(self, resource: Resource, name: str, **facts: Any) -> None:
-        """Change some facts of a record. Raises ClientError where there is none."""
-        with self.locked(resource, name):
-            self.put(resource, name, **facts)
-
     def put(self, resource: Resource, name: str, **facts: Any) -> None:
         """Change some facts of a record that is locked. Raises ClientError where there is none."""
         record = self.find(resource, name, f"Update{resource.name_member.removesuffix('Name')}")

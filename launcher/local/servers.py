@@ -58,18 +58,18 @@ class Servers:
 
         Where that fails, the record says why. Raises nothing but what interrupts it.
         """
+        server = announced
+        seconds = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_START_SECONDS)
         try:
             server = {**announced, **self._serve(container, announced)}
+            server["deadline"] = time.time() + seconds
+            self.folder.put(ENDPOINT, self.name, next=server)
         except (UserError, OSError) as error:
             said = refusals.sentence(error) if isinstance(error, OSError) else str(error)
-            self._give_up(announced, said)
-            return
+            self._give_up(server, said)
         except BaseException:
-            self._give_up(announced, "The start of its server was interrupted.")
+            self._give_up(server, "The start of its server was interrupted.")
             raise
-        seconds = variant.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_START_SECONDS)
-        server["deadline"] = time.time() + seconds
-        self.folder.put(ENDPOINT, self.name, next=server)
 
     def _serve(self, container: Mapping[str, Any], announced: Mapping[str, Any]) -> dict[str, Any]:
         base, environment = self.base(announced), dict(container.get("Environment", {}))

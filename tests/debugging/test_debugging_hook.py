@@ -218,6 +218,21 @@ def test_an_evaluation_after_training_is_not_taken_for_the_validation(
     assert answers.shape == (12,)
 
 
+def test_an_epoch_that_is_resumed_at_its_evaluation_numbers_it_as_if_it_had_never_stopped(
+    job: Job,
+) -> None:
+    hook, network, criterion = create_hook(job, "standard"), ResNet(), nn.CrossEntropyLoss()
+    hook.register(network, criterion, trained=2, evaluated=1)
+    hook.training()  # there is no batch left
+    hook.evaluation()
+    criterion(network(torch.randn(4, 3, 8, 8)), torch.tensor([0, 1, 2, 0]))
+    hook.close()
+    assert hook.failure is None
+    tensors = Tensors(job.output_dir / "tensors")
+    (name,) = tensors.collection("losses", "EVAL")
+    assert list(tensors.steps(name, "EVAL")) == [1]
+
+
 @pytest.mark.parametrize("wrapping", ["compiled", "compiled in place", "compiled after"])
 def test_a_compiled_network_is_watched_or_refused_in_a_sentence(
     job: Job, wrapping: str, capsys: pytest.CaptureFixture[str]

@@ -307,13 +307,21 @@ def test_what_an_endpoint_is_made_of_stays_as_long_as_it_cannot_be_deleted(
             raise ClientError(error, "DeleteEndpoint")
         end(entry, client)
 
+    aws("sagemaker").create_model(
+        ModelName="kennel-another",
+        PrimaryContainer={"Image": IMAGE},
+        ExecutionRoleArn=ROLE,
+        Tags=names.tags("kennel"),
+    )
     with monkeypatch.context() as patched:
         patched.setattr(Entry, "end", refuse)
-        answer = cloud.run("delete", "--endpoint", "--yes")
+        answer = cloud.run("delete", "--yes")
     assert answer.code == 1
+    assert "3 of 4 could not be deleted" in answer.stderr
     assert "it stays as long as the endpoint kennel does" in answer.stderr
     assert len(aws("sagemaker").list_endpoint_configs()["EndpointConfigs"]) == 1
-    assert len(aws("sagemaker").list_models()["Models"]) == 1
+    (model,) = aws("sagemaker").list_models()["Models"]
+    assert model["ModelName"] != "kennel-another"
     again = cloud.run("delete", "--endpoint", "--yes", "--json")
     assert again.code == 0, again.stderr
     assert len(again.json["deleted"]) == 3, "its name is not forgotten"

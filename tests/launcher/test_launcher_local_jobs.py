@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> JobsFolder:
 def test_what_was_deleted_is_not_brought_back_by_a_change(folder: JobsFolder) -> None:
     shutil.rmtree(folder.directory(ENDPOINT, "cat"))
     with pytest.raises(ClientError, match="Could not find endpoint 'cat'"):
-        folder.update(ENDPOINT, "cat", failure="late")
+        folder.put(ENDPOINT, "cat", failure="late")
     assert not folder.directory(ENDPOINT, "cat").exists()
 
 

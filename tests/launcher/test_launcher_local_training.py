@@ -133,7 +133,7 @@ def test_a_job_whose_launcher_was_killed_before_it_started_fails(workspace: Work
     client = workspace.client
     client.folder.create(TRAINING_JOB, request(workspace), engine="process")
     assert client.describe_training_job(TrainingJobName="job")["SecondaryStatus"] == "Starting"
-    client.folder.update(TRAINING_JOB, "job", CreationTime="2026-01-01T00:00:00+00:00")
+    client.folder.put(TRAINING_JOB, "job", CreationTime="2026-01-01T00:00:00+00:00")
     assert client.describe_training_job(TrainingJobName="job")["TrainingJobStatus"] == "Failed"
 
 

@@ -318,6 +318,25 @@ def test_the_only_class_of_a_host_may_have_folders_inside(tmp_path: Path, wrappe
     assert on_all_hosts(classes) == [("cat", "dog")] * len(HOSTS)
 
 
+@pytest.mark.parametrize("inner", [("cat", "dog"), ("cat", "owl")])
+def test_a_folder_on_one_host_that_wraps_what_another_has_right_away_is_no_class(
+    tmp_path: Path, inner: tuple[str, str]
+) -> None:
+    def classes(world: World) -> tuple[str, ...]:
+        train = tmp_path / world.host
+        if world.is_main:
+            write_images(train / "data", inner, count=20)
+        else:
+            write_images(train, ("cat", "dog"), count=20)
+        sharded = frozenset({"train"})
+        environment = JobEnvironment({"train": train}, HOSTS, world.host, "lo", sharded)
+        return host_shards.find(
+            environment, Hyperparameters(), tmp_path / "scratch", world, StopSignal()
+        ).classes
+
+    assert on_all_hosts(classes) == [tuple(sorted({"cat", "dog", *inner}))] * len(HOSTS)
+
+
 def test_what_frozen_layers_made_is_sent_where_a_host_lacks_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
