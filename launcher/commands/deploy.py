@@ -9,7 +9,7 @@ from container.errors import UserError
 from launcher import autoscaling, components, endpoint, names
 from launcher.api import Call
 from launcher.commands.given import env_flag, environment
-from launcher.commands.source import artifact, named_artifact, source_flags
+from launcher.commands.source import artifact, model_call, named_artifact, source_flags
 from launcher.console import place
 from launcher.session import Session
 
@@ -132,7 +132,7 @@ def _one_model(session: Session, options: argparse.Namespace, name: str, model: 
         variant = endpoint.instance_variant(model, machine, options.count)
     config = endpoint.config_request(settings, model, variant, answers)
     calls = [
-        _model(session, options, model, model_data),
+        model_call(session, options, model, model_data),
         Call("sagemaker", "CreateEndpointConfig", config),
         _endpoint_call(session, options, name, model),
     ]
@@ -186,7 +186,7 @@ def _component(session: Session, options: argparse.Namespace, name: str, model: 
             "--components shares out SageMaker's machines; on this machine take --multi-model."
         )
     model_data = artifact(session, options)
-    calls = [_model(session, options, model, model_data)]
+    calls = [model_call(session, options, model, model_data)]
     found, machine = endpoint.status(session, name), settings.endpoint_instance_type
     if found is None or found["EndpointStatus"] == "Deleting":
         shares = False
@@ -214,18 +214,6 @@ def _endpoint_call(session: Session, options: argparse.Namespace, name: str, mod
     return endpoint.endpoint_call(
         session, name, model, alarms=options.rollback_alarms, scaled=scaled
     )
-
-
-def _model(session: Session, options: argparse.Namespace, name: str, model_data: str) -> Call:
-    request = endpoint.model_request(
-        session.settings,
-        name,
-        role=session.backend.role,
-        image=session.backend.image,
-        artifact=model_data,
-        environment=environment(options.env),
-    )
-    return Call("sagemaker", "CreateModel", request)
 
 
 def _cost(session: Session, options: argparse.Namespace, plan: Plan) -> str:

@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 
 from container.errors import UserError
-from launcher import training, tuning
+from launcher import endpoint, training, tuning
+from launcher.api import Call
+from launcher.commands.given import environment
 from launcher.session import Session
 
 ARCHIVE = ".tar.gz"
@@ -32,6 +34,19 @@ def named_artifact(session: Session, given: str, options: argparse.Namespace) ->
     if given.endswith(ARCHIVE):
         return given.rpartition("/")[2].removesuffix(ARCHIVE), _given(session, given, options)
     return given, training.artifact(session, given)
+
+
+def model_call(session: Session, options: argparse.Namespace, name: str, address: str) -> Call:
+    """`CreateModel` for the model at an address, with what `--env` gives its server."""
+    request = endpoint.model_request(
+        session.settings,
+        name,
+        role=session.backend.role,
+        image=session.backend.image,
+        artifact=address,
+        environment=environment(options.env),
+    )
+    return Call("sagemaker", "CreateModel", request)
 
 
 def job(session: Session, options: argparse.Namespace) -> str:

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from container.errors import UserError
-from launcher import dataset, endpoint, names, transform
+from launcher import dataset, names, transform
 from launcher.api import Call
-from launcher.commands.given import env_flag, environment
-from launcher.commands.source import artifact, source_flags
+from launcher.commands.given import env_flag
+from launcher.commands.source import artifact, model_call, source_flags
 from launcher.console import place
 from launcher.prediction import IMAGE_SUFFIXES
 from launcher.session import Session
@@ -36,16 +36,11 @@ def run(session: Session, options: argparse.Namespace) -> int:
     name = names.unique(settings.project, "transform")
     output = store.address("transform", name)
     model_data = artifact(session, options)
-    given = endpoint.model_request(
-        settings,
-        name,
-        role=session.backend.role,
-        image=session.backend.image,
-        artifact=model_data,
-        environment=environment(options.env),
-    )
     job = transform.request(settings, name, model=name, address=address, output=output)
-    calls = [Call("sagemaker", "CreateModel", given), Call("sagemaker", "CreateTransformJob", job)]
+    calls = [
+        model_call(session, options, name, model_data),
+        Call("sagemaker", "CreateTransformJob", job),
+    ]
     if options.dry_run:
         session.show(calls)
         return 0
