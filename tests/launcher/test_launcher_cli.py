@@ -161,3 +161,11 @@ def test_a_reader_that_goes_away_is_no_error(workspace: Workspace) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=30) == 1
+
+
+def test_a_python_without_the_packages_is_told_how_to_get_them() -> None:
+    without = [sys.executable, "-S", str(LAUNCH), "--help"]
+    done = subprocess.run(without, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    sentence = r"error: \S+ has no package \w+: set up with `make venv` once, .*\n"
+    assert re.fullmatch(sentence, done.stderr)
